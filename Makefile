@@ -1,0 +1,45 @@
+# saoma's commands. Each sets up what it needs; a second run does nothing twice.
+PYTHON ?= python3
+VENV := .venv
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+
+.PHONY: env run test lint lock format diagram
+
+env: $(RUNTIME)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "saoma needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): $(VENV)/bin/python requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME) requirements-dev.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+run: env
+	@$(VENV)/bin/python server.py demo
+
+test: $(DEVELOPMENT)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(DEVELOPMENT)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy .
+
+format: $(DEVELOPMENT)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+# The ticket diagram in docs/architecture.md, drawn from the transition table.
+diagram: env
+	$(VENV)/bin/python -m tickets.diagram docs/architecture.md
+
+# Pins both requirement files anew; needs uv (pip install uv).
+lock:
+	uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements.txt requirements.in
+	uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements-dev.txt requirements-dev.in

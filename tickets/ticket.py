@@ -1,0 +1,113 @@
+"""A ticket and what an event makes of it. Pure: the time is passed in, nothing is read or written."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field, replace
+
+from errors import TicketUnknown, TransitionRefused
+from tickets.states import BY_SCANNER, REPEATS, TRANSITIONS, Event, State
+
+# A scan and a confirm each leave the browser at least this long, so that no login dies uncollected.
+EXTENSION_SECONDS = 60.0
+# A lost answer: the holder of the secret may collect again for this long; the first session is replaced.
+EXCHANGE_REPEAT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """Who scanned: a provider (`wechat`, `app`) and the person's id there (an openid, the app's user id)."""
+
+    provider: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What the person must see of the browser that wants to log in."""
+
+    browser: str = ""  # from our own list of names: "Chrome", "Firefox", … or ""
+    system: str = ""  # from our own list: "Windows", "Android", … or ""
+    address: str = ""  # the browser's IP address
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One login attempt of one browser. Times are Unix seconds."""
+
+    id: str  # the public id; in the QR code, so anybody may know it
+    secret_hash: bytes  # SHA-256 of the ticket secret
+    method: str  # "wechat"
+    client: str  # "browser" or "api"
+    created_at: float
+    expires_at: float
+    code: str  # the text that the QR code encodes
+    code_ticket: str = ""  # WeChat's own ticket of the code; its events carry it back
+    state: State = State.WAITING
+    site: str = ""  # id of the registered site an `api` client is
+    next: str = ""  # where the browser goes afterwards
+    language: str = ""  # of the page, so that the person is told in the same words
+    device: Device = field(default_factory=Device)
+    scanner: Scanner | None = None
+    user_id: str = ""
+    confirmed_at: float = 0.0
+    consumed_at: float = 0.0
+
+    def expired(self, now: float) -> bool:
+        return now >= self.expires_at
+
+    def held_by(self, secret: str) -> bool:
+        """Whether `secret` is this ticket's, compared in constant time."""
+        return hmac.compare_digest(self.secret_hash, hash_secret(secret))
+
+
+def hash_secret(secret: str) -> bytes:
+    """SHA-256; enough for values of 128 random bits, which cannot be guessed from their hash."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def advance(
+    ticket: Ticket, event: Event, now: float, *, scanner: Scanner | None = None, user_id: str = ""
+) -> Ticket:
+    """The ticket after `event`; the same object where the event is a repeat.
+
+    `scanner` is required for the events of the person with the phone, `user_id` for `scan`.
+    Raises TicketUnknown past the expiry, TransitionRefused for a wrong state or another identity.
+    """
+    if ticket.expired(now):
+        raise TicketUnknown
+    if event in BY_SCANNER:
+        if scanner is None:
+            raise ValueError(f"{event} needs the identity it comes from")
+        if ticket.scanner is not None and ticket.scanner != scanner:
+            raise TransitionRefused("Somebody else has scanned this code.")
+    step = (ticket.state, event)
+    if step in REPEATS and _may_repeat(ticket, event, now):
+        return ticket
+    target = TRANSITIONS.get(step)
+    if target is None:
+        raise TransitionRefused(f"A {ticket.state} ticket does not allow {event}.")
+    return _entered(replace(ticket, state=target), event, now, scanner, user_id)
+
+
+def _may_repeat(ticket: Ticket, event: Event, now: float) -> bool:
+    if event is Event.EXCHANGE:
+        return now < ticket.consumed_at + EXCHANGE_REPEAT_SECONDS
+    # Saying no again is only a repeat for the person who said no; a page that gave up has no scanner's no.
+    return not (event is Event.CANCEL and ticket.scanner is None)
+
+
+def _entered(ticket: Ticket, event: Event, now: float, scanner: Scanner | None, user_id: str) -> Ticket:
+    extended = max(ticket.expires_at, now + EXTENSION_SECONDS)
+    match event:
+        case Event.SCAN:
+            return replace(ticket, scanner=scanner, user_id=user_id, expires_at=extended)
+        case Event.CONFIRM:
+            return replace(ticket, confirmed_at=now, expires_at=extended)
+        case Event.EXCHANGE:
+            return replace(
+                ticket, consumed_at=now, expires_at=max(ticket.expires_at, now + EXCHANGE_REPEAT_SECONDS)
+            )
+        case _:
+            return ticket

@@ -1,0 +1,145 @@
+"""The gate in front of the callback: who may speak to us, and how we answer.
+
+The mode, the tokens and the keys come from the settings; nothing in a request picks among them but by
+fitting. Every refusal is the same `Refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import parse_qsl
+
+from wechat.crypto import DecryptionFailed, MessageCrypto
+from wechat.messages import Message, read_message
+from wechat.signature import matches, sign
+from wechat.xml import Fields, MalformedXml, parse, text_of, write
+
+_MAX_PARAMETERS = 16
+_ENVELOPE_DEPTH = 2  # the root and its children
+_ENVELOPE_FIELDS = frozenset({"ToUserName", "AgentID", "Encrypt"})
+_LONGEST_TIME = 12
+
+
+class Mode(StrEnum):
+    """As set in WeChat's console (消息加解密方式)."""
+
+    PLAIN = "plain"
+    COMPATIBLE = "compatible"
+    SAFE = "safe"
+
+
+class Refused(Exception):
+    """Not from WeChat, not fresh or not intact. Which of them is told to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One authenticated POST."""
+
+    message: Message
+    fields: Fields
+    signature: str  # the query's `signature`: in plain mode it must not come with two bodies
+    crypto: MessageCrypto | None  # the key that opened it and seals the reply; None in plain mode
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`tokens` and `cryptos` have the current one first; a previous one may follow while they rotate."""
+
+    mode: Mode
+    tokens: tuple[str, ...]
+    cryptos: tuple[MessageCrypto, ...]
+    window: float  # seconds that a timestamp may be away from now, either way
+
+    def verify_url(self, query: str, now: float) -> str:
+        """The `echostr` to answer a GET with; in clear in all three modes. Raises Refused."""
+        parameters = _parameters(query)
+        self._verify(parameters, now)
+        try:
+            return parameters["echostr"]
+        except KeyError:
+            raise Refused from None
+
+    def open(self, query: str, body: bytes, now: float) -> Delivery:
+        """The message of a POST, its signature checked before anything of it is believed. Raises Refused."""
+        parameters = _parameters(query)
+        try:
+            if self.mode is Mode.PLAIN:
+                self._verify(parameters, now)
+                fields, crypto = parse(body), None
+            else:
+                fields, crypto = self._decrypt(parameters, body, now)
+            return Delivery(read_message(fields), fields, parameters.get("signature", ""), crypto)
+        except (MalformedXml, DecryptionFailed) as error:
+            raise Refused from error
+
+    def seal(self, delivery: Delivery, reply: bytes, now: float, random: Callable[[int], bytes]) -> bytes:
+        """`reply` as it goes over the wire: in clear in plain mode, encrypted and signed in the others."""
+        if delivery.crypto is None:
+            return reply
+        encrypted = delivery.crypto.encrypt(reply, random(16))
+        timestamp, nonce = str(int(now)), random(8).hex()
+        envelope = {
+            "Encrypt": encrypted,
+            "MsgSignature": sign(self.tokens[0], timestamp, nonce, encrypted),
+            "TimeStamp": int(timestamp),
+            "Nonce": nonce,
+        }
+        return write(envelope).encode("utf-8")
+
+    def _verify(self, parameters: dict[str, str], now: float) -> None:
+        try:
+            signature, timestamp, nonce = (parameters[name] for name in ("signature", "timestamp", "nonce"))
+        except KeyError:
+            raise Refused from None
+        self._require_signature(signature, timestamp, nonce)
+        self._require_fresh(timestamp, now)
+
+    def _decrypt(self, parameters: dict[str, str], body: bytes, now: float) -> tuple[Fields, MessageCrypto]:
+        try:
+            signature, timestamp, nonce = (
+                parameters[name] for name in ("msg_signature", "timestamp", "nonce")
+            )
+        except KeyError:
+            raise Refused from None
+        if "signature" in parameters:  # WeChat sends both; the envelope is read only if the first one holds
+            self._require_signature(parameters["signature"], timestamp, nonce)
+        # The signature covers Encrypt, so the envelope has to be read first: by the strictest reader.
+        # The clear fields that the compatible mode adds are covered by nothing and are not looked at.
+        envelope = parse(body, max_depth=_ENVELOPE_DEPTH) if self.mode is Mode.SAFE else parse(body)
+        if self.mode is Mode.SAFE and not envelope.keys() <= _ENVELOPE_FIELDS:
+            raise Refused
+        encrypted = text_of(envelope, "Encrypt")
+        self._require_signature(signature, timestamp, nonce, encrypted)
+        self._require_fresh(timestamp, now)
+        for crypto in self.cryptos:
+            try:
+                return parse(crypto.decrypt(encrypted)), crypto
+            except DecryptionFailed:
+                continue
+        raise Refused
+
+    def _require_signature(self, signature: str, *parts: str) -> None:
+        # Every token is tried, so that the time taken tells nothing of which one fits.
+        if not any([matches(signature, token, *parts) for token in self.tokens if token]):
+            raise Refused
+
+    def _require_fresh(self, timestamp: str, now: float) -> None:
+        if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _LONGEST_TIME):
+            raise Refused
+        if abs(now - int(timestamp)) > self.window:
+            raise Refused
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """The query's parameters; one that comes twice is a disguise and refused."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
+    except ValueError as error:  # UnicodeDecodeError among them
+        raise Refused from error
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise Refused
+    return parameters
