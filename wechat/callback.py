@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from wechat.crypto import DecryptionFailed, MessageCrypto
 from wechat.messages import Message, read_message
 from wechat.signature import matches, sign
-from wechat.xml import Fields, MalformedXml, parse, text_of, write
+from wechat.xml import Fields, MalformedXml, Writable, parse, text_of, write
 
 _MAX_PARAMETERS = 16
 _ENVELOPE_DEPTH = 2  # the root and its children
@@ -81,7 +81,7 @@ class Gate:
             return reply
         encrypted = delivery.crypto.encrypt(reply, random(16))
         timestamp, nonce = str(int(now)), random(8).hex()
-        envelope = {
+        envelope: dict[str, Writable] = {
             "Encrypt": encrypted,
             "MsgSignature": sign(self.tokens[0], timestamp, nonce, encrypted),
             "TimeStamp": int(timestamp),
@@ -122,8 +122,8 @@ class Gate:
         raise Refused
 
     def _require_signature(self, signature: str, *parts: str) -> None:
-        # Every token is tried, so that the time taken tells nothing of which one fits.
-        if not any([matches(signature, token, *parts) for token in self.tokens if token]):
+        fitting = [matches(signature, token, *parts) for token in self.tokens]
+        if True not in fitting:
             raise Refused
 
     def _require_fresh(self, timestamp: str, now: float) -> None:

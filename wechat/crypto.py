@@ -14,6 +14,7 @@ import base64
 import binascii
 import hmac
 import re
+from typing import Any
 
 from Crypto.Cipher import AES
 
@@ -50,7 +51,8 @@ class MessageCrypto:
             raise ValueError(f"needs {RANDOM_BYTES} random bytes")
         plain = random + len(message).to_bytes(LENGTH_BYTES, "big") + message + self._appid
         pad = PAD_BLOCK - len(plain) % PAD_BLOCK
-        return base64.b64encode(self._cipher().encrypt(plain + bytes([pad]) * pad)).decode("ascii")
+        data: bytes = self._cipher().encrypt(plain + bytes([pad]) * pad)
+        return base64.b64encode(data).decode("ascii")
 
     def decrypt(self, text: str) -> bytes:
         """The message in `text`, which is UTF-8. Raises DecryptionFailed for every other input."""
@@ -60,7 +62,7 @@ class MessageCrypto:
             raise DecryptionFailed from error
         if not data or len(data) % AES.block_size:
             raise DecryptionFailed
-        plain = self._cipher().decrypt(data)
+        plain: bytes = self._cipher().decrypt(data)
         pad = plain[-1]
         if not 1 <= pad <= PAD_BLOCK or len(plain) < pad or plain[-pad:] != bytes([pad]) * pad:
             raise DecryptionFailed
@@ -78,5 +80,5 @@ class MessageCrypto:
             raise DecryptionFailed from error
         return message
 
-    def _cipher(self):  # type: ignore[no-untyped-def]  # pycryptodome's modes share no public type
+    def _cipher(self) -> Any:  # pycryptodome's modes share no public type
         return AES.new(self._key, AES.MODE_CBC, iv=self._key[: AES.block_size])

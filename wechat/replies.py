@@ -6,7 +6,7 @@ Source: https://developers.weixin.qq.com/doc/offiaccount/Message_Management/Pass
 from __future__ import annotations
 
 from wechat.messages import Message
-from wechat.xml import write
+from wechat.xml import Writable, write
 
 SUCCESS = b"success"  # accepted, nothing to say; never encrypted
 MAX_TEXT_BYTES = 2048
@@ -15,7 +15,7 @@ MAX_TEXT_BYTES = 2048
 def text_reply(message: Message, content: str, now: float) -> bytes:
     """A text for the person who caused `message`, cut to WeChat's limit at a whole character."""
     cut = content.encode("utf-8", "ignore")[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
-    fields = {
+    fields: dict[str, Writable] = {
         "ToUserName": message.openid,
         "FromUserName": message.account,
         "CreateTime": int(now),
