@@ -1,0 +1,1 @@
+"""Durable truth: the contract in `base.py`, a driver a module. Only `server.py` picks one."""

@@ -1,0 +1,217 @@
+"""The written contract of every store. `tests/storage/conformance` holds each driver to it.
+
+A use case runs as one piece of *work* in a transaction:
+
+    async def work(transaction: Transaction) -> Ticket: …
+    ticket = await storage.transact(work)
+
+On SQLite the whole work is one database transaction: all of it happens, durably, or nothing does. Where the
+database cannot do that (MongoDB without a replica set, tickets in Redis) each call is atomic by itself and
+they take effect in the order written. So work puts idempotent effects first and the mark that says "done"
+last, may be run again from its beginning, and waits for nothing but its transaction.
+
+What `transact` has returned from is durable. Every call may raise StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from storage.records import Link, Login, Profile, Session, User
+from tickets import Ticket
+
+Result = TypeVar("Result")
+
+MAX_PAGE = 200  # the longest list that one call returns
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list of people; `cursor` goes into the next call, "" at the end."""
+
+    users: tuple[User, ...]
+    cursor: str
+
+
+class Users(ABC):
+    @abstractmethod
+    async def upsert_identity(
+        self, provider: str, subject: str, *, following: bool, event_at: float, new_id: str, now: float
+    ) -> User:
+        """The person with this identity, made with `new_id` if there is none: one winner among many.
+
+        `following` is applied unless an event newer than `event_at` has been.
+        """
+
+    @abstractmethod
+    async def set_unfollowed(self, provider: str, subject: str, *, event_at: float) -> User | None:
+        """Marks the identity as not following and erases its profile; None where nobody has it.
+
+        Changes nothing where an event newer than `event_at` has been applied. Returns the person as they are.
+        """
+
+    @abstractmethod
+    async def update_profile(
+        self, provider: str, subject: str, profile: Profile, *, unionid: str, now: float
+    ) -> User | None:
+        """What the platform told, blank fields leaving the known ones; None where nobody has the identity.
+
+        A profile that arrives after the person unfollowed is dropped. A unionid that another person has
+        merges the two: the older survives with the identities, sessions and log lines of both, blocked if
+        either was, and the other's id in `previous_ids`.
+        """
+
+    @abstractmethod
+    async def get(self, user_id: str) -> User | None:
+        """The person; the survivor where `user_id` was merged away."""
+
+    @abstractmethod
+    async def by_identity(self, provider: str, subject: str) -> User | None: ...
+
+    @abstractmethod
+    async def set_chosen_name(self, user_id: str, name: str) -> None: ...
+
+    @abstractmethod
+    async def set_blocked(self, user_id: str, blocked: bool) -> None: ...
+
+    @abstractmethod
+    async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
+        """Counts a login of the person; the same ticket again right after is not counted twice."""
+
+    @abstractmethod
+    async def forget(self, user_id: str) -> None:
+        """Deletes the person with identities, sessions, links and log lines."""
+
+    @abstractmethod
+    async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
+        """People, the oldest first, whose chosen name, nickname or subject contains `text` ("": all)."""
+
+
+class Sessions(ABC):
+    @abstractmethod
+    async def create(self, session: Session) -> Session:
+        """Stores it and returns it; returns the stored one where its ticket already has a session."""
+
+    @abstractmethod
+    async def replace(self, former: Session, session: Session) -> bool:
+        """Puts `session` in the place of the same ticket's `former`, unless that was revoked or replaced."""
+
+    @abstractmethod
+    async def get(self, token_hash: bytes) -> Session | None:
+        """As stored, revoked and expired ones too: `flows.sessions` decides."""
+
+    @abstractmethod
+    async def touch(self, session_id: str, *, now: float) -> None:
+        """Notes that it was used."""
+
+    @abstractmethod
+    async def revoke(self, session_id: str) -> None: ...
+
+    @abstractmethod
+    async def revoke_of_ticket(self, ticket_id: str) -> None: ...
+
+    @abstractmethod
+    async def revoke_of_user(self, user_id: str, *, provider: str | None = None) -> None:
+        """All of the person's, or those logged in by one provider."""
+
+    @abstractmethod
+    async def of_user(self, user_id: str, *, now: float) -> Sequence[Session]:
+        """Those neither revoked nor past their end, the newest first."""
+
+
+class Tickets(ABC):
+    """Whatever is past its expiry is not there, whether or not it was swept."""
+
+    @abstractmethod
+    async def create(self, ticket: Ticket) -> None:
+        """Raises ValueError where the id is taken."""
+
+    @abstractmethod
+    async def get(self, ticket_id: str, *, now: float) -> Ticket | None: ...
+
+    @abstractmethod
+    async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
+        """Applies `change` atomically and returns the outcome; `change` may run again.
+
+        Raises TicketUnknown, and whatever `change` raises, with nothing changed.
+        """
+
+    @abstractmethod
+    async def pending_of_user(self, user_id: str, *, now: float) -> Sequence[Ticket]:
+        """The person's SCANNED and CONFIRMED tickets."""
+
+
+class Deliveries(ABC):
+    """What WeChat has delivered, so that each is done once."""
+
+    @abstractmethod
+    async def reply_to(self, delivery_key: str, *, now: float) -> bytes | None:
+        """The reply given to this delivery; None if it has not been done yet."""
+
+    @abstractmethod
+    async def mark(self, delivery_key: str, reply: bytes, *, expires_at: float) -> None:
+        """Notes that it was done. The first mark stays."""
+
+    @abstractmethod
+    async def bind(self, signature: str, body_hash: bytes, *, expires_at: float) -> bool:
+        """Whether this signature has come with this body only. (Plain mode's covers no body.)"""
+
+
+class Links(ABC):
+    @abstractmethod
+    async def create(self, link: Link) -> None: ...
+
+    @abstractmethod
+    async def get(self, token_hash: bytes, *, now: float) -> Link | None:
+        """Unused and alive, else None."""
+
+    @abstractmethod
+    async def use(self, token_hash: bytes, *, now: float) -> Link | None:
+        """Uses it up: the link for one caller, None for everybody else."""
+
+
+class Logins(ABC):
+    @abstractmethod
+    async def append(self, login: Login) -> None:
+        """A line whose id is already there is no second line."""
+
+    @abstractmethod
+    async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]: ...
+
+
+class Transaction(Protocol):
+    """What work can reach."""
+
+    @property
+    def users(self) -> Users: ...
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def tickets(self) -> Tickets: ...
+    @property
+    def deliveries(self) -> Deliveries: ...
+    @property
+    def links(self) -> Links: ...
+    @property
+    def logins(self) -> Logins: ...
+
+
+class Storage(ABC):
+    """A driver. It is open when made; `open` of each driver's module makes it."""
+
+    @abstractmethod
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result: ...
+
+    @abstractmethod
+    async def sweep(self, *, now: float) -> None:
+        """Deletes what has expired. Nothing depends on it having run."""
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Raises StoreUnavailable where a write could not be made now."""
+
+    @abstractmethod
+    async def close(self) -> None: ...

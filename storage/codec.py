@@ -1,0 +1,101 @@
+"""Records as flat rows of scalars and back; the same for every driver."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Protocol, TypeAlias
+
+from storage.records import Identity, Link, Login, Profile, Session
+from tickets import Device, Scanner, State, Ticket
+
+Row: TypeAlias = "dict[str, Any]"
+
+
+class Readable(Protocol):
+    """A row as a driver returns it: a dictionary, or SQLite's own kind."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+_TICKET_SCALARS = tuple(f.name for f in fields(Ticket) if f.name not in ("device", "scanner", "state"))
+_PROFILE_FIELDS = tuple(f.name for f in fields(Profile))
+_IDENTITY_SCALARS = tuple(f.name for f in fields(Identity) if f.name != "profile")
+_SESSION_FIELDS = tuple(f.name for f in fields(Session))
+_LINK_FIELDS = tuple(f.name for f in fields(Link))
+_LOGIN_FIELDS = tuple(f.name for f in fields(Login))
+
+TICKET_COLUMNS = (
+    *_TICKET_SCALARS,
+    "state",
+    "browser",
+    "system",
+    "address",
+    "scanner_provider",
+    "scanner_subject",
+)
+IDENTITY_COLUMNS = (*_IDENTITY_SCALARS, *_PROFILE_FIELDS)
+SESSION_COLUMNS = _SESSION_FIELDS
+LINK_COLUMNS = _LINK_FIELDS
+LOGIN_COLUMNS = _LOGIN_FIELDS
+
+
+def ticket_row(ticket: Ticket) -> Row:
+    row: Row = {name: getattr(ticket, name) for name in _TICKET_SCALARS}
+    row["state"] = ticket.state.value
+    device, scanner = ticket.device, ticket.scanner
+    row["browser"], row["system"], row["address"] = device.browser, device.system, device.address
+    row["scanner_provider"] = scanner.provider if scanner else ""
+    row["scanner_subject"] = scanner.subject if scanner else ""
+    return row
+
+
+def ticket_of(row: Readable) -> Ticket:
+    provider = row["scanner_provider"]
+    return Ticket(
+        state=State(row["state"]),
+        device=Device(row["browser"], row["system"], row["address"]),
+        scanner=Scanner(provider, row["scanner_subject"]) if provider else None,
+        **{name: row[name] for name in _TICKET_SCALARS},
+    )
+
+
+def identity_of(row: Readable) -> Identity:
+    scalars = {name: row[name] for name in _IDENTITY_SCALARS}
+    scalars["following"] = bool(scalars["following"])
+    return Identity(profile=profile_of(row), **scalars)
+
+
+def profile_of(row: Readable) -> Profile:
+    return Profile(**{name: row[name] for name in _PROFILE_FIELDS})
+
+
+def profile_row(profile: Profile) -> Row:
+    return {name: getattr(profile, name) for name in _PROFILE_FIELDS}
+
+
+def session_row(session: Session) -> Row:
+    return {name: getattr(session, name) for name in _SESSION_FIELDS}
+
+
+def session_of(row: Readable) -> Session:
+    values = {name: row[name] for name in _SESSION_FIELDS}
+    values["revoked"] = bool(values["revoked"])
+    return Session(**values)
+
+
+def link_row(link: Link) -> Row:
+    return {name: getattr(link, name) for name in _LINK_FIELDS}
+
+
+def link_of(row: Readable) -> Link:
+    values = {name: row[name] for name in _LINK_FIELDS}
+    values["used"] = bool(values["used"])
+    return Link(**values)
+
+
+def login_row(login: Login) -> Row:
+    return {name: getattr(login, name) for name in _LOGIN_FIELDS}
+
+
+def login_of(row: Readable) -> Login:
+    return Login(**{name: row[name] for name in _LOGIN_FIELDS})

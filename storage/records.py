@@ -1,0 +1,112 @@
+"""What is stored of people and their logins. Times are Unix seconds; hashes are SHA-256."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a platform tells of a person. Since 2021 WeChat leaves most of it blank."""
+
+    nickname: str = ""
+    picture: str = ""  # address at the platform; never handed to a browser
+    country: str = ""
+    province: str = ""
+    city: str = ""
+
+    def merged(self, newer: Profile) -> Profile:
+        """`newer` over this one, field by field: a blank never erases what is known."""
+        return Profile(
+            nickname=newer.nickname or self.nickname,
+            picture=newer.picture or self.picture,
+            country=newer.country or self.country,
+            province=newer.province or self.province,
+            city=newer.city or self.city,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who scanned, as the provider knows them."""
+
+    provider: str  # "wechat"
+    subject: str  # the openid
+    following: bool
+    event_at: float  # CreateTime of the newest event that was applied
+    created_at: float
+    profile: Profile = Profile()
+    profile_at: float = 0.0  # when the platform was last asked; 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A stored person: one identity or more."""
+
+    id: str
+    created_at: float
+    identities: tuple[Identity, ...]  # the oldest first
+    chosen_name: str = ""  # what the person wants to be called here
+    unionid: str = ""  # the person across the accounts of one WeChat Open Platform account
+    blocked: bool = False
+    login_count: int = 0
+    last_login_at: float = 0.0
+    previous_ids: tuple[str, ...] = ()  # of users that were merged into this one
+
+    @property
+    def name(self) -> str:
+        """The chosen name, else the first nickname a platform told, else "" (show a neutral one)."""
+        nicknames = (identity.profile.nickname for identity in self.identities)
+        return self.chosen_name or next(filter(None, nicknames), "")
+
+    def identity(self, provider: str) -> Identity | None:
+        return next((known for known in self.identities if known.provider == provider), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A logged-in browser or API client."""
+
+    id: str
+    token_hash: bytes
+    ticket_id: str  # unique: a ticket is collected once
+    user_id: str
+    provider: str  # the method it was logged in by: an unfollow ends those of `wechat`
+    client: str  # "browser" or "api"
+    site: str  # the registered site an `api` client is
+    created_at: float
+    last_used_at: float
+    expires_at: float  # the absolute end
+    revoked: bool = False  # kept until its end, so that its ticket cannot be collected again
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link sent to a phone: one purpose, one use."""
+
+    token_hash: bytes
+    purpose: str  # "not_me"
+    ticket_id: str
+    user_id: str
+    created_at: float
+    expires_at: float
+    site: str = ""
+    browser: str = ""
+    system: str = ""
+    address: str = ""
+    used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One line of the login log."""
+
+    id: str  # of the ticket and the result, so that a repeat is no second line
+    at: float
+    result: str  # "success", or the code of the refusal
+    method: str
+    user_id: str
+    site: str
+    browser: str
+    system: str
+    address: str

@@ -1,0 +1,469 @@
+"""The embedded store: one SQLite file, one process, one connection in one thread."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from errors import StoreLocked, StoreUnavailable, TicketUnknown
+from storage import base, codec
+from storage.base import MAX_PAGE, Page, Result
+from storage.records import Link, Login, Profile, Session, User
+from storage.sqlite_writer import Writer
+from tickets import State, Ticket
+
+SCHEMA_VERSION = 1
+TIMEOUT_SECONDS = 4.0  # a store that hangs is a store that is not there
+
+_SCHEMA = """
+CREATE TABLE users (
+    id TEXT PRIMARY KEY, created_at REAL NOT NULL, chosen_name TEXT NOT NULL DEFAULT '',
+    unionid TEXT UNIQUE, blocked INTEGER NOT NULL DEFAULT 0,
+    login_count INTEGER NOT NULL DEFAULT 0, last_login_at REAL NOT NULL DEFAULT 0,
+    last_ticket_id TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX users_by_age ON users (created_at, id);
+CREATE TABLE former_users (id TEXT PRIMARY KEY, user_id TEXT NOT NULL) STRICT;
+CREATE INDEX former_users_by_user ON former_users (user_id);
+CREATE TABLE identities (
+    provider TEXT NOT NULL, subject TEXT NOT NULL, user_id TEXT NOT NULL REFERENCES users (id),
+    following INTEGER NOT NULL, event_at REAL NOT NULL, created_at REAL NOT NULL,
+    profile_at REAL NOT NULL DEFAULT 0, nickname TEXT NOT NULL DEFAULT '', picture TEXT NOT NULL DEFAULT '',
+    country TEXT NOT NULL DEFAULT '', province TEXT NOT NULL DEFAULT '', city TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (provider, subject)
+) STRICT;
+CREATE INDEX identities_by_user ON identities (user_id, created_at);
+CREATE TABLE sessions (
+    id TEXT NOT NULL UNIQUE, token_hash BLOB NOT NULL UNIQUE, ticket_id TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL, provider TEXT NOT NULL, client TEXT NOT NULL, site TEXT NOT NULL,
+    created_at REAL NOT NULL, last_used_at REAL NOT NULL, expires_at REAL NOT NULL,
+    revoked INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sessions_by_user ON sessions (user_id);
+CREATE INDEX sessions_by_end ON sessions (expires_at);
+CREATE TABLE tickets (
+    id TEXT PRIMARY KEY, secret_hash BLOB NOT NULL, method TEXT NOT NULL, client TEXT NOT NULL,
+    created_at REAL NOT NULL, expires_at REAL NOT NULL, code TEXT NOT NULL, code_ticket TEXT NOT NULL,
+    state TEXT NOT NULL, site TEXT NOT NULL, next TEXT NOT NULL, language TEXT NOT NULL,
+    browser TEXT NOT NULL, system TEXT NOT NULL, address TEXT NOT NULL,
+    scanner_provider TEXT NOT NULL, scanner_subject TEXT NOT NULL, user_id TEXT NOT NULL,
+    confirmed_at REAL NOT NULL, consumed_at REAL NOT NULL
+) STRICT;
+CREATE INDEX tickets_by_end ON tickets (expires_at);
+CREATE INDEX tickets_by_user ON tickets (user_id) WHERE user_id <> '';
+CREATE TABLE deliveries (key TEXT PRIMARY KEY, reply BLOB NOT NULL, expires_at REAL NOT NULL) STRICT;
+CREATE INDEX deliveries_by_end ON deliveries (expires_at);
+CREATE TABLE signatures (
+    signature TEXT PRIMARY KEY, body_hash BLOB NOT NULL, expires_at REAL NOT NULL
+) STRICT;
+CREATE INDEX signatures_by_end ON signatures (expires_at);
+CREATE TABLE links (
+    token_hash BLOB PRIMARY KEY, purpose TEXT NOT NULL, ticket_id TEXT NOT NULL, user_id TEXT NOT NULL,
+    created_at REAL NOT NULL, expires_at REAL NOT NULL, site TEXT NOT NULL, browser TEXT NOT NULL,
+    system TEXT NOT NULL, address TEXT NOT NULL, used INTEGER NOT NULL
+) STRICT;
+CREATE INDEX links_by_end ON links (expires_at);
+CREATE TABLE logins (
+    id TEXT PRIMARY KEY, at REAL NOT NULL, result TEXT NOT NULL, method TEXT NOT NULL,
+    user_id TEXT NOT NULL, site TEXT NOT NULL, browser TEXT NOT NULL, system TEXT NOT NULL,
+    address TEXT NOT NULL
+) STRICT;
+CREATE INDEX logins_by_time ON logins (at);
+CREATE INDEX logins_by_user ON logins (user_id, at);
+"""
+
+_EXPIRING = ("tickets", "sessions", "deliveries", "signatures", "links")
+
+
+def open(path: Path) -> SqliteStorage:
+    """Opens the file, made with its folder where it is missing, for this process alone.
+
+    Raises StoreLocked where another process has it, StoreUnavailable where it cannot be used.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # whoever reads it could read the people
+        connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnavailable(f"{path}: {error}") from error
+    connection.row_factory = sqlite3.Row
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process; also no shared memory file
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        _prepare(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        if "locked" in str(error):
+            raise StoreLocked(
+                f"{path} is in use by another process. SQLite serves one process; for more than one set"
+                " storage.url to a mongodb:// address."
+            ) from error
+        raise StoreUnavailable(f"{path}: {error}") from error
+    except StoreUnavailable:
+        connection.close()
+        raise
+    return SqliteStorage(connection)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        for statement in filter(str.strip, _SCHEMA.split(";")):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    elif version != SCHEMA_VERSION:
+        raise StoreUnavailable(
+            f"{path} has schema version {version}; this saoma knows version {SCHEMA_VERSION}."
+        )
+    connection.execute("COMMIT")
+
+
+class SqliteStorage(base.Storage):
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._transaction = _Transaction(connection)
+        self._writer = Writer(connection)
+
+    async def transact(self, work: Callable[[base.Transaction], Awaitable[Result]]) -> Result:
+        async def run() -> Result:
+            return await work(self._transaction)
+
+        try:
+            result: Result = await asyncio.wait_for(self._writer.submit(run), TIMEOUT_SECONDS)
+        except TimeoutError as error:
+            raise StoreUnavailable from error
+        return result
+
+    async def sweep(self, *, now: float) -> None:
+        async def work(transaction: base.Transaction) -> None:
+            for table in _EXPIRING:
+                self._connection.execute(f"DELETE FROM {table} WHERE expires_at <= ?", (now,))  # noqa: S608
+
+        await self.transact(work)
+
+    async def ping(self) -> None:
+        async def work(transaction: base.Transaction) -> None:
+            # Writes, so that a full or read-only disk shows.
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+        await self.transact(work)
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+
+class _Collection:
+    """What the collections share: single statements on the one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+
+    def _one(self, statement: str, *values: Any) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._execute(statement, values).fetchone()
+        return row
+
+    def _changed(self, statement: str, *values: Any) -> bool:
+        return self._execute(statement, values).rowcount > 0
+
+
+def _insert(table: str, columns: Sequence[str], *, or_ignore: bool = False) -> str:
+    verb = "INSERT OR IGNORE" if or_ignore else "INSERT"
+    return f"{verb} INTO {table} ({', '.join(columns)}) VALUES ({', '.join(':' + c for c in columns)})"
+
+
+def _assignments(columns: Iterable[str]) -> str:
+    return ", ".join(f"{column} = :{column}" for column in columns)
+
+
+class _Users(_Collection, base.Users):
+    async def upsert_identity(
+        self, provider: str, subject: str, *, following: bool, event_at: float, new_id: str, now: float
+    ) -> User:
+        known = self._user_of(provider, subject)
+        if known is None:
+            self._execute("INSERT INTO users (id, created_at) VALUES (?, ?)", (new_id, now))
+            self._execute(
+                "INSERT INTO identities (provider, subject, user_id, following, event_at, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (provider, subject, new_id, following, event_at, now),
+            )
+        else:
+            self._execute(
+                "UPDATE identities SET following = ?, event_at = ?"
+                " WHERE provider = ? AND subject = ? AND event_at <= ?",
+                (following, event_at, provider, subject, event_at),
+            )
+        return self._require(known or new_id)
+
+    async def set_unfollowed(self, provider: str, subject: str, *, event_at: float) -> User | None:
+        self._execute(
+            "UPDATE identities SET following = 0, event_at = ?, profile_at = 0,"
+            " nickname = '', picture = '', country = '', province = '', city = ''"
+            " WHERE provider = ? AND subject = ? AND event_at <= ?",
+            (event_at, provider, subject, event_at),
+        )
+        return await self.by_identity(provider, subject)
+
+    async def update_profile(
+        self, provider: str, subject: str, profile: Profile, *, unionid: str, now: float
+    ) -> User | None:
+        row = self._one("SELECT * FROM identities WHERE provider = ? AND subject = ?", provider, subject)
+        if row is None:
+            return None
+        user_id: str = row["user_id"]
+        if row["following"]:
+            merged = codec.profile_row(codec.profile_of(row).merged(profile))
+            self._execute(
+                f"UPDATE identities SET {_assignments(merged)}, profile_at = :now"  # noqa: S608
+                " WHERE provider = :provider AND subject = :subject",
+                {**merged, "now": now, "provider": provider, "subject": subject},
+            )
+            if unionid:
+                user_id = self._link_unionid(user_id, unionid)
+        return self._require(user_id)
+
+    async def get(self, user_id: str) -> User | None:
+        row = self._one("SELECT * FROM users WHERE id = ?", user_id)
+        if row is None:
+            former = self._one("SELECT user_id FROM former_users WHERE id = ?", user_id)
+            row = former and self._one("SELECT * FROM users WHERE id = ?", former["user_id"])
+        return self._assemble(row) if row else None
+
+    async def by_identity(self, provider: str, subject: str) -> User | None:
+        user_id = self._user_of(provider, subject)
+        return self._require(user_id) if user_id else None
+
+    async def set_chosen_name(self, user_id: str, name: str) -> None:
+        self._execute("UPDATE users SET chosen_name = ? WHERE id = ?", (name, user_id))
+
+    async def set_blocked(self, user_id: str, blocked: bool) -> None:
+        self._execute("UPDATE users SET blocked = ? WHERE id = ?", (blocked, user_id))
+
+    async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
+        self._execute(
+            "UPDATE users SET login_count = login_count + 1, last_login_at = ?, last_ticket_id = ?"
+            " WHERE id = ? AND last_ticket_id <> ?",
+            (now, ticket_id, user_id, ticket_id),
+        )
+
+    async def forget(self, user_id: str) -> None:
+        for table in ("identities", "sessions", "links", "logins", "former_users"):
+            self._execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))  # noqa: S608
+        self._execute("DELETE FROM users WHERE id = ?", (user_id,))
+
+    async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
+        limit = min(limit, MAX_PAGE)
+        after = self._one("SELECT created_at, id FROM users WHERE id = ?", cursor) if cursor else None
+        pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        rows = self._execute(
+            "SELECT * FROM users WHERE (created_at, id) > (?, ?) AND (? = '%%'"
+            " OR chosen_name LIKE ? ESCAPE '\\' OR id IN (SELECT user_id FROM identities"
+            " WHERE nickname LIKE ? ESCAPE '\\' OR subject LIKE ? ESCAPE '\\'))"
+            " ORDER BY created_at, id LIMIT ?",
+            (*(tuple(after) if after else (-1.0, "")), pattern, pattern, pattern, pattern, limit + 1),
+        ).fetchall()
+        found = tuple(self._assemble(row) for row in rows[:limit])
+        return Page(found, found[-1].id if len(rows) > limit else "")
+
+    def _user_of(self, provider: str, subject: str) -> str | None:
+        row = self._one(
+            "SELECT user_id FROM identities WHERE provider = ? AND subject = ?", provider, subject
+        )
+        return row["user_id"] if row else None
+
+    def _require(self, user_id: str) -> User:
+        row = self._one("SELECT * FROM users WHERE id = ?", user_id)
+        assert row is not None, "an identity points to a person"
+        return self._assemble(row)
+
+    def _assemble(self, row: sqlite3.Row) -> User:
+        identities = self._execute(
+            "SELECT * FROM identities WHERE user_id = ? ORDER BY created_at, provider, subject", (row["id"],)
+        )
+        former = self._execute("SELECT id FROM former_users WHERE user_id = ? ORDER BY id", (row["id"],))
+        return User(
+            id=row["id"],
+            created_at=row["created_at"],
+            identities=tuple(codec.identity_of(identity) for identity in identities),
+            chosen_name=row["chosen_name"],
+            unionid=row["unionid"] or "",
+            blocked=bool(row["blocked"]),
+            login_count=row["login_count"],
+            last_login_at=row["last_login_at"],
+            previous_ids=tuple(old["id"] for old in former),
+        )
+
+    def _link_unionid(self, user_id: str, unionid: str) -> str:
+        """Notes the unionid; the id of the person who has it now, after a merge if there was another."""
+        owner = self._one("SELECT id FROM users WHERE unionid = ?", unionid)
+        if owner is None:
+            self._execute("UPDATE users SET unionid = ? WHERE id = ?", (unionid, user_id))
+            return user_id
+        if owner["id"] == user_id:
+            return user_id
+        pair = self._execute(
+            "SELECT * FROM users WHERE id IN (?, ?) ORDER BY created_at, id", (user_id, owner["id"])
+        ).fetchall()
+        older, younger = pair
+        for table in ("identities", "sessions", "links", "logins", "former_users", "tickets"):
+            self._execute(
+                f"UPDATE {table} SET user_id = ? WHERE user_id = ?",  # noqa: S608
+                (older["id"], younger["id"]),
+            )
+        self._execute("DELETE FROM users WHERE id = ?", (younger["id"],))
+        self._execute("INSERT INTO former_users (id, user_id) VALUES (?, ?)", (younger["id"], older["id"]))
+        self._execute(
+            "UPDATE users SET unionid = ?, blocked = ?, chosen_name = ?, login_count = login_count + ?,"
+            " last_login_at = ? WHERE id = ?",
+            (
+                unionid,
+                older["blocked"] or younger["blocked"],
+                older["chosen_name"] or younger["chosen_name"],
+                younger["login_count"],
+                max(older["last_login_at"], younger["last_login_at"]),
+                older["id"],
+            ),
+        )
+        survivor: str = older["id"]
+        return survivor
+
+
+class _Sessions(_Collection, base.Sessions):
+    async def create(self, session: Session) -> Session:
+        row = codec.session_row(session)
+        if self._execute(_insert("sessions", codec.SESSION_COLUMNS, or_ignore=True), row).rowcount:
+            return session
+        stored = self._one("SELECT * FROM sessions WHERE ticket_id = ?", session.ticket_id)
+        assert stored is not None, "ids and tokens are random, so only the ticket can be the same"
+        return codec.session_of(stored)
+
+    async def replace(self, former: Session, session: Session) -> bool:
+        row: Mapping[str, Any] = codec.session_row(session)
+        return (
+            self._execute(
+                f"UPDATE sessions SET {_assignments(codec.SESSION_COLUMNS)}"  # noqa: S608
+                " WHERE ticket_id = :ticket_id AND id = :former_id AND revoked = 0",
+                {**row, "former_id": former.id},
+            ).rowcount
+            > 0
+        )
+
+    async def get(self, token_hash: bytes) -> Session | None:
+        row = self._one("SELECT * FROM sessions WHERE token_hash = ?", token_hash)
+        return codec.session_of(row) if row else None
+
+    async def touch(self, session_id: str, *, now: float) -> None:
+        self._execute("UPDATE sessions SET last_used_at = ? WHERE id = ?", (now, session_id))
+
+    async def revoke(self, session_id: str) -> None:
+        self._execute("UPDATE sessions SET revoked = 1 WHERE id = ?", (session_id,))
+
+    async def revoke_of_ticket(self, ticket_id: str) -> None:
+        self._execute("UPDATE sessions SET revoked = 1 WHERE ticket_id = ?", (ticket_id,))
+
+    async def revoke_of_user(self, user_id: str, *, provider: str | None = None) -> None:
+        self._execute(
+            "UPDATE sessions SET revoked = 1 WHERE user_id = ? AND (? IS NULL OR provider = ?)",
+            (user_id, provider, provider),
+        )
+
+    async def of_user(self, user_id: str, *, now: float) -> Sequence[Session]:
+        rows = self._execute(
+            "SELECT * FROM sessions WHERE user_id = ? AND revoked = 0 AND expires_at > ?"
+            " ORDER BY created_at DESC LIMIT ?",
+            (user_id, now, MAX_PAGE),
+        )
+        return [codec.session_of(row) for row in rows]
+
+
+class _Tickets(_Collection, base.Tickets):
+    _INSERT = _insert("tickets", codec.TICKET_COLUMNS)
+    _UPDATE = f"UPDATE tickets SET {_assignments(codec.TICKET_COLUMNS)} WHERE id = :id"  # noqa: S608
+
+    async def create(self, ticket: Ticket) -> None:
+        try:
+            self._execute(self._INSERT, codec.ticket_row(ticket))
+        except sqlite3.IntegrityError as error:
+            raise ValueError("the id is taken") from error
+
+    async def get(self, ticket_id: str, *, now: float) -> Ticket | None:
+        row = self._one("SELECT * FROM tickets WHERE id = ? AND expires_at > ?", ticket_id, now)
+        return codec.ticket_of(row) if row else None
+
+    async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
+        ticket = await self.get(ticket_id, now=now)
+        if ticket is None:
+            raise TicketUnknown
+        changed = change(ticket)
+        if changed is not ticket:
+            self._execute(self._UPDATE, codec.ticket_row(changed))
+        return changed
+
+    async def pending_of_user(self, user_id: str, *, now: float) -> Sequence[Ticket]:
+        rows = self._execute(
+            "SELECT * FROM tickets WHERE user_id = ? AND user_id <> '' AND expires_at > ?"
+            " AND state IN (?, ?)",
+            (user_id, now, State.SCANNED, State.CONFIRMED),
+        )
+        return [codec.ticket_of(row) for row in rows]
+
+
+class _Deliveries(_Collection, base.Deliveries):
+    async def reply_to(self, delivery_key: str, *, now: float) -> bytes | None:
+        row = self._one("SELECT reply FROM deliveries WHERE key = ? AND expires_at > ?", delivery_key, now)
+        return row["reply"] if row else None
+
+    async def mark(self, delivery_key: str, reply: bytes, *, expires_at: float) -> None:
+        self._execute("INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?)", (delivery_key, reply, expires_at))
+
+    async def bind(self, signature: str, body_hash: bytes, *, expires_at: float) -> bool:
+        self._execute("INSERT OR IGNORE INTO signatures VALUES (?, ?, ?)", (signature, body_hash, expires_at))
+        row = self._one("SELECT body_hash FROM signatures WHERE signature = ?", signature)
+        return row is not None and row["body_hash"] == body_hash
+
+
+class _Links(_Collection, base.Links):
+    async def create(self, link: Link) -> None:
+        self._execute(_insert("links", codec.LINK_COLUMNS), codec.link_row(link))
+
+    async def get(self, token_hash: bytes, *, now: float) -> Link | None:
+        row = self._one(
+            "SELECT * FROM links WHERE token_hash = ? AND used = 0 AND expires_at > ?", token_hash, now
+        )
+        return codec.link_of(row) if row else None
+
+    async def use(self, token_hash: bytes, *, now: float) -> Link | None:
+        link = await self.get(token_hash, now=now)
+        if link is not None:
+            self._execute("UPDATE links SET used = 1 WHERE token_hash = ?", (token_hash,))
+        return link
+
+
+class _Logins(_Collection, base.Logins):
+    async def append(self, login: Login) -> None:
+        self._execute(_insert("logins", codec.LOGIN_COLUMNS, or_ignore=True), codec.login_row(login))
+
+    async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]:
+        rows = self._execute(
+            "SELECT * FROM logins WHERE ? IS NULL OR user_id = ? ORDER BY at DESC LIMIT ?",
+            (user_id, user_id, min(limit, MAX_PAGE)),
+        )
+        return [codec.login_of(row) for row in rows]
+
+
+class _Transaction:
+    """The collections of the one connection; the writer thread alone calls them."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.users = _Users(connection)
+        self.sessions = _Sessions(connection)
+        self.tickets = _Tickets(connection)
+        self.deliveries = _Deliveries(connection)
+        self.links = _Links(connection)
+        self.logins = _Logins(connection)

@@ -1,0 +1,134 @@
+"""The one thread that speaks to SQLite: concurrent callers' work is grouped into one durable transaction.
+
+One connection only: Debian 12's SQLite 3.40.1 can lose a WAL reset between two of them, and a single writer
+needs no second. Work is a coroutine that waits for nothing but its transaction, so the thread runs it to
+its end in one step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from errors import StoreUnavailable
+
+Result = TypeVar("Result")
+Work = Callable[[], Coroutine[Any, Any, Any]]
+
+MAX_GROUP = 256  # pieces of work in one transaction; bounds how long the first one waits
+
+log = logging.getLogger("saoma.storage")
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Work
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Writer:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work) -> asyncio.Future[Any]:
+        """A future of the work's outcome, set when it is on the disk. Raises StoreUnavailable once closed."""
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
+        loop = asyncio.get_running_loop()
+        job = _Job(work, loop, loop.create_future())
+        self._jobs.put(job)
+        return job.future
+
+    async def close(self) -> None:
+        """Finishes what was submitted, then closes the connection."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            group: list[_Job] = []
+            job = self._jobs.get()
+            while True:
+                if job is None:
+                    closing = True
+                    break
+                group.append(job)
+                if len(group) == MAX_GROUP:
+                    break
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+            if group:
+                self._commit(group)
+                self._deliver(group)
+        self._connection.close()
+
+    def _commit(self, group: list[_Job]) -> None:
+        execute = self._connection.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            for job in group:
+                execute("SAVEPOINT work")
+                try:
+                    job.result = _run_to_end(job.work())
+                except sqlite3.OperationalError:
+                    raise  # disk full, input or output error: the whole transaction is in doubt
+                except Exception as error:
+                    job.error = error
+                    execute("ROLLBACK TO work")
+                execute("RELEASE work")
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            log.error("the database refused a transaction: %s", error)
+            with contextlib.suppress(sqlite3.Error):  # it may have been rolled back already
+                execute("ROLLBACK")
+            for job in group:
+                job.error = StoreUnavailable()
+
+    def _deliver(self, group: list[_Job]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+        for job in group:
+            by_loop.setdefault(job.loop, []).append(job)
+        for loop, jobs in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_settle, jobs)
+            except RuntimeError:
+                log.warning("a loop was closed before the store had answered it")
+
+
+def _run_to_end(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+    coroutine.close()
+    raise RuntimeError("work may wait for nothing but its transaction")
+
+
+def _settle(jobs: list[_Job]) -> None:
+    for job in jobs:
+        if job.future.done():  # cancelled: the caller has gone
+            continue
+        if job.error is None:
+            job.future.set_result(job.result)
+        else:
+            job.future.set_exception(job.error)
