@@ -1,0 +1,25 @@
+"""The written contract of every broker."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+Wake = Callable[[], None]
+
+
+class Broker(ABC):
+    """A wake-up says "look again", nothing else. Subscribe first, then read, and no change is missed."""
+
+    @abstractmethod
+    async def subscribe(self, ticket_id: str, wake: Wake) -> Callable[[], None]:
+        """Calls `wake` on this loop after each publication; the returned function ends that."""
+
+    @abstractmethod
+    async def publish(self, ticket_id: str) -> None:
+        """Wakes all who wait for the ticket."""
+
+    @property
+    @abstractmethod
+    def waiting(self) -> int:
+        """How many wait in this process."""

@@ -1,0 +1,24 @@
+"""What every use case needs from outside; made once by `server.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from broker.base import Broker
+from config import Settings
+from storage.base import Storage
+from translations import Catalogues
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    settings: Settings
+    base_url: str  # scheme://host[:port] that browsers and phones use
+    storage: Storage
+    broker: Broker
+    catalogues: Catalogues
+    now: Callable[[], float]  # Unix seconds
+    token: Callable[[int], str]  # that many random bytes, URL-safe
+    random: Callable[[int], bytes]
+    pseudonym: Callable[[str], str]  # how an openid is written in a log

@@ -1,0 +1,193 @@
+"""The only IO of this package: calls to WeChat's API, with one access token shared by all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+from wechat import api
+from wechat.api import Call, Code, Follower, PlatformError
+
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 5.0
+RETRY_PAUSES = (0.2, 0.8)  # seconds before the second and the third try of a call
+REFRESH_AHEAD = 300.0  # seconds before its end that a token is fetched anew
+REFRESH_PAUSE = 2.0  # seconds after a failed refresh in which nobody asks again
+FORCE_PAUSE = 60.0  # seconds between two forced refreshes; WeChat allows 20 a day, 30 s apart
+QUOTA_PAUSE = 600.0  # seconds that a call with a used-up quota is not tried
+REPORT_PAUSE = 600.0  # seconds between two log lines about the same trouble
+
+log = logging.getLogger("saoma.wechat")
+
+Clock = Callable[[], float]
+
+
+class PlatformUnreachable(Exception):
+    """No answer came: the network, or WeChat's API, is away or slow."""
+
+    plain_words = "WeChat's API did not answer."
+
+
+class AccessToken:
+    """The one token of the account: one refresh at a time, and no error ever erases a good token."""
+
+    def __init__(self, fetch: Callable[[bool], Awaitable[tuple[str, float]]], now: Clock) -> None:
+        self._fetch = fetch
+        self._now = now
+        self._value = ""
+        self._expires_at = 0.0
+        self._refreshing: asyncio.Task[None] | None = None
+        self._failed: tuple[float, Exception] | None = None
+        self._forced_at = 0.0
+
+    @property
+    def expires_at(self) -> float:
+        """Unix seconds; 0 before the first one."""
+        return self._expires_at
+
+    async def get(self) -> str:
+        """A token that is good. Raises PlatformError or PlatformUnreachable where there is none."""
+        if self._now() < self._expires_at - REFRESH_AHEAD:
+            return self._value
+        try:
+            await self._refresh(refused="")
+        except (PlatformError, PlatformUnreachable):
+            if self._now() >= self._expires_at:
+                raise
+        return self._value
+
+    async def replace(self, refused: str) -> str:
+        """A token other than the one that was refused; the current one where somebody was faster."""
+        if self._value == refused:
+            await self._refresh(refused)
+        return self._value
+
+    async def _refresh(self, refused: str) -> None:
+        if self._refreshing is None:
+            if self._failed is not None and self._now() < self._failed[0] + REFRESH_PAUSE:
+                raise self._failed[1]
+            self._refreshing = asyncio.create_task(self._fetch_and_keep(refused))
+            self._refreshing.add_done_callback(self._refreshed)
+        await asyncio.shield(self._refreshing)
+
+    async def _fetch_and_keep(self, refused: str) -> None:
+        token, seconds = await self._fetch(False)
+        if token == refused and self._now() >= self._forced_at + FORCE_PAUSE:
+            # The stable endpoint still hands out what the API refuses.
+            self._forced_at = self._now()
+            token, seconds = await self._fetch(True)
+        self._value, self._expires_at = token, self._now() + seconds
+
+    def _refreshed(self, task: asyncio.Task[None]) -> None:
+        self._refreshing = None
+        error = None if task.cancelled() else task.exception()
+        self._failed = (self._now(), error) if isinstance(error, Exception) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """The last error of one path, in plain words."""
+
+    at: float
+    words: str
+
+
+class WechatClient:
+    def __init__(
+        self, *, appid: str, secret: str, api_base: str, stable: bool, now: Clock, http: AsyncHTTPClient
+    ) -> None:
+        self._appid = appid
+        self._secret = secret
+        self._api_base = api_base
+        self._stable = stable
+        self._now = now
+        self._http = http
+        self._paused_until: dict[str, float] = {}
+        self.token = AccessToken(self._fetch_token, now)
+        self.calls: Counter[str] = Counter()  # requests sent, by path
+        self.troubles: dict[str, Trouble] = {}  # by path; gone once a call there succeeds
+
+    async def create_code(self, scene: str, seconds: float) -> Code:
+        """Raises PlatformError or PlatformUnreachable, as all calls do."""
+        return api.read_code(await self._call(api.create_code(scene, int(seconds))))
+
+    async def follower(self, openid: str) -> Follower:
+        return api.read_follower(await self._call(api.user_info(openid)))
+
+    async def check_callback_addresses(self) -> None:
+        """A call that costs no quota worth speaking of and needs a good token and a listed address."""
+        await self._call(api.callback_addresses())
+
+    async def _fetch_token(self, force: bool) -> tuple[str, float]:
+        if self._stable:
+            call = api.stable_token(self._appid, self._secret, force=force)
+        else:
+            call = api.ordinary_token(self._appid, self._secret)
+        return api.read_token(await self._send(call, ""))
+
+    async def _call(self, call: Call) -> dict[str, Any]:
+        if self._now() < self._paused_until.get(call.path, 0.0):
+            raise PlatformError(api.QUOTA_USED_UP)
+        token = await self.token.get()
+        try:
+            return await self._send(call, token)
+        except PlatformError as error:
+            if error.code not in api.TOKEN_REFUSED:
+                raise
+            return await self._send(call, await self.token.replace(token))
+
+    async def _send(self, call: Call, token: str) -> dict[str, Any]:
+        """Sends it, again after a pause where WeChat is busy or did not answer."""
+        for pause in (*RETRY_PAUSES, None):
+            try:
+                answer = api.read(await self._request(call, token))
+            except PlatformError as error:
+                self._note(call.path, error)
+                if error.code != api.BUSY or pause is None:
+                    raise
+            except PlatformUnreachable as error:
+                self._note(call.path, error)
+                if not call.repeatable or pause is None:
+                    raise
+            else:
+                self.troubles.pop(call.path, None)
+                return answer
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+        raise AssertionError("the last try returns or raises")
+
+    async def _request(self, call: Call, token: str) -> bytes:
+        self.calls[call.path] += 1
+        body = call.encoded_body()
+        request = HTTPRequest(
+            call.url(self._api_base, token),
+            method="GET" if body is None else "POST",
+            headers={} if body is None else {"Content-Type": "application/json; charset=utf-8"},
+            body=body,
+            connect_timeout=CONNECT_SECONDS,
+            request_timeout=ANSWER_SECONDS,
+            follow_redirects=False,
+            user_agent="saoma",
+        )
+        try:
+            response = await self._http.fetch(request, raise_error=False)
+        except Exception as error:  # a Tornado client may raise many kinds: DNS, TLS, connection, protocol
+            raise PlatformUnreachable(type(error).__name__) from None
+        if response.code != 200:
+            raise PlatformUnreachable(f"HTTP status {response.code}")
+        return response.body
+
+    def _note(self, path: str, error: PlatformError | PlatformUnreachable) -> None:
+        now = self._now()
+        known = self.troubles.get(path)
+        if known is None or known.words != error.plain_words or now >= known.at + REPORT_PAUSE:
+            self.troubles[path] = Trouble(now, error.plain_words)
+            log.warning("%s: %s (%s)", path, error.plain_words, error)
+        if isinstance(error, PlatformError) and error.code == api.QUOTA_USED_UP:
+            self._paused_until[path] = now + QUOTA_PAUSE
