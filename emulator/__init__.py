@@ -1,0 +1,27 @@
+"""WeChat's platform and a phone, played on loopback: for the demo and for the tests.
+
+`platform.py` is the platform's state without any IO, `delivery.py` posts to the callback, `phone.py` is what
+people do, `app.py` serves it all, `server.py` starts it on a port.
+"""
+
+from emulator.delivery import Attempt, Courier, Outcome, Push
+from emulator.people import Disclosure, Entry, Person
+from emulator.phone import Phone
+from emulator.platform import Account, ApiError, Code, Platform
+from emulator.server import Emulator
+
+__all__ = [
+    "Account",
+    "ApiError",
+    "Attempt",
+    "Code",
+    "Courier",
+    "Disclosure",
+    "Emulator",
+    "Entry",
+    "Outcome",
+    "Person",
+    "Phone",
+    "Platform",
+    "Push",
+]
