@@ -20,7 +20,8 @@ Value: TypeAlias = "str | dict[str, Value] | list[Value]"
 Fields: TypeAlias = "dict[str, Value]"
 Writable: TypeAlias = "str | int | Mapping[str, Writable] | Sequence[Writable]"
 
-_BOM = b"\xef\xbb\xbf"
+_BOM = "\ufeff"
+_BLANKS = " \t\r\n"
 # What XML 1.0 forbids (https://www.w3.org/TR/xml/#charsets).
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -35,15 +36,17 @@ def parse(data: bytes, *, max_depth: int = MAX_DEPTH) -> Fields:
         raise MalformedXml("too long")
     reader = _Reader(max_depth)
     try:
-        # UTF-8 whatever the declaration says: a declared encoding must not change what was signed.
-        parser = expat.ParserCreate("utf-8")
+        # UTF-8 whatever the document says of itself: a declared encoding must not change what was signed.
+        # expat would still follow the byte order mark of UTF-16; a text leaves it nothing to guess.
+        text = data.decode("utf-8").removeprefix(_BOM).lstrip(_BLANKS)
+        parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = _refuse_doctype
         parser.StartElementHandler = reader.start
         parser.CharacterDataHandler = reader.text
         parser.EndElementHandler = reader.end
-        parser.Parse(data.removeprefix(_BOM).lstrip(), True)
-    except expat.ExpatError as error:
+        parser.Parse(text, True)
+    except (UnicodeDecodeError, expat.ExpatError) as error:
         raise MalformedXml("not well-formed") from error
     return reader.root
 
