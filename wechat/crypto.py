@@ -22,6 +22,7 @@ PAD_BLOCK = 32  # WeChat pads to 32 although AES has blocks of 16
 RANDOM_BYTES = 16
 LENGTH_BYTES = 4
 _KEY = re.compile(r"[A-Za-z0-9+/]{43}\Z")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z")  # b64decode's own check passes over further "="
 
 
 class DecryptionFailed(Exception):
@@ -56,9 +57,11 @@ class MessageCrypto:
 
     def decrypt(self, text: str) -> bytes:
         """The message in `text`, which is UTF-8. Raises DecryptionFailed for every other input."""
+        if not _BASE64.match(text):
+            raise DecryptionFailed
         try:
-            data = base64.b64decode(text.encode("ascii"), validate=True)
-        except (binascii.Error, UnicodeEncodeError) as error:
+            data = base64.b64decode(text, validate=True)
+        except binascii.Error as error:
             raise DecryptionFailed from error
         if not data or len(data) % AES.block_size:
             raise DecryptionFailed
