@@ -53,6 +53,10 @@ class Gate:
     cryptos: tuple[MessageCrypto, ...]
     window: float  # seconds that a timestamp may be away from now, either way
 
+    def __post_init__(self) -> None:
+        if "" in self.tokens:
+            raise ValueError("a blank token is one that anybody can sign with")
+
     def verify_url(self, query: str, now: float) -> str:
         """The `echostr` to answer a GET with; in clear in all three modes. Raises Refused."""
         parameters = _parameters(query)

@@ -40,9 +40,11 @@ def decode_key(encoding_aes_key: str) -> bytes:
 
 
 class MessageCrypto:
-    """Encrypts and decrypts for one account with one key."""
+    """Encrypts and decrypts for one account with one key. Raises ValueError for a bad key or a blank appid."""
 
     def __init__(self, encoding_aes_key: str, appid: str) -> None:
+        if not appid:
+            raise ValueError("an appid is needed to tell our messages from another account's")
         self._key = decode_key(encoding_aes_key)
         self._appid = appid.encode("utf-8")
 
