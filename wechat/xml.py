@@ -37,8 +37,10 @@ def parse(data: bytes, *, max_depth: int = MAX_DEPTH) -> Fields:
     reader = _Reader(max_depth)
     try:
         # UTF-8 whatever the document says of itself: a declared encoding must not change what was signed.
-        # expat would still follow the byte order mark of UTF-16; a text leaves it nothing to guess.
+        # Told so, expat would still guess UTF-16, by its byte order mark or by the zeros between letters.
         text = data.decode("utf-8").removeprefix(_BOM).lstrip(_BLANKS)
+        if "\0" in text:
+            raise MalformedXml("not well-formed")
         parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartDoctypeDeclHandler = _refuse_doctype
