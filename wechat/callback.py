@@ -7,7 +7,7 @@ fitting. Every refusal is the same `Refused`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import parse_qsl
 
@@ -42,6 +42,7 @@ class Delivery:
     fields: Fields
     signature: str  # the query's `signature`: in plain mode it must not come with two bodies
     crypto: MessageCrypto | None  # the key that opened it and seals the reply; None in plain mode
+    token: str = field(repr=False)  # the one it is signed with, which signs the reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Gate:
     """`tokens` and `cryptos` have the current one first; a previous one may follow while they rotate."""
 
     mode: Mode
-    tokens: tuple[str, ...]
+    tokens: tuple[str, ...] = field(repr=False)
     cryptos: tuple[MessageCrypto, ...]
     window: float  # seconds that a timestamp may be away from now, either way
 
@@ -71,11 +72,11 @@ class Gate:
         parameters = _parameters(query)
         try:
             if self.mode is Mode.PLAIN:
-                self._verify(parameters, now)
+                token = self._verify(parameters, now)
                 fields, crypto = parse(body), None
             else:
-                fields, crypto = self._decrypt(parameters, body, now)
-            return Delivery(read_message(fields), fields, parameters.get("signature", ""), crypto)
+                fields, crypto, token = self._decrypt(parameters, body, now)
+            return Delivery(read_message(fields), fields, parameters.get("signature", ""), crypto, token)
         except (MalformedXml, DecryptionFailed) as error:
             raise Refused from error
 
@@ -87,21 +88,24 @@ class Gate:
         timestamp, nonce = str(int(now)), random(8).hex()
         envelope: dict[str, Writable] = {
             "Encrypt": encrypted,
-            "MsgSignature": sign(self.tokens[0], timestamp, nonce, encrypted),
+            "MsgSignature": sign(delivery.token, timestamp, nonce, encrypted),
             "TimeStamp": int(timestamp),
             "Nonce": nonce,
         }
         return write(envelope).encode("utf-8")
 
-    def _verify(self, parameters: dict[str, str], now: float) -> None:
+    def _verify(self, parameters: dict[str, str], now: float) -> str:
         try:
             signature, timestamp, nonce = (parameters[name] for name in ("signature", "timestamp", "nonce"))
         except KeyError:
             raise Refused from None
-        self._require_signature(signature, timestamp, nonce)
+        token = self._require_signature(signature, timestamp, nonce)
         self._require_fresh(timestamp, now)
+        return token
 
-    def _decrypt(self, parameters: dict[str, str], body: bytes, now: float) -> tuple[Fields, MessageCrypto]:
+    def _decrypt(
+        self, parameters: dict[str, str], body: bytes, now: float
+    ) -> tuple[Fields, MessageCrypto, str]:
         try:
             signature, timestamp, nonce = (
                 parameters[name] for name in ("msg_signature", "timestamp", "nonce")
@@ -116,19 +120,21 @@ class Gate:
         if self.mode is Mode.SAFE and not envelope.keys() <= _ENVELOPE_FIELDS:
             raise Refused
         encrypted = text_of(envelope, "Encrypt")
-        self._require_signature(signature, timestamp, nonce, encrypted)
+        token = self._require_signature(signature, timestamp, nonce, encrypted)
         self._require_fresh(timestamp, now)
         for crypto in self.cryptos:
             try:
-                return parse(crypto.decrypt(encrypted)), crypto
+                return parse(crypto.decrypt(encrypted)), crypto, token
             except DecryptionFailed:
                 continue
         raise Refused
 
-    def _require_signature(self, signature: str, *parts: str) -> None:
-        fitting = [matches(signature, token, *parts) for token in self.tokens]
-        if True not in fitting:
+    def _require_signature(self, signature: str, *parts: str) -> str:
+        """The token that `signature` is made with."""
+        fitting = [token for token in self.tokens if matches(signature, token, *parts)]
+        if not fitting:
             raise Refused
+        return fitting[0]
 
     def _require_fresh(self, timestamp: str, now: float) -> None:
         if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _LONGEST_TIME):

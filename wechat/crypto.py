@@ -40,7 +40,7 @@ def decode_key(encoding_aes_key: str) -> bytes:
 
 
 class MessageCrypto:
-    """Encrypts and decrypts for one account with one key. Raises ValueError for a bad key or a blank appid."""
+    """Encrypts and decrypts for one account with one key. Raises ValueError if either is unfit."""
 
     def __init__(self, encoding_aes_key: str, appid: str) -> None:
         if not appid:
