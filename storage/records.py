@@ -59,8 +59,9 @@ class User:
         nicknames = (identity.profile.nickname for identity in self.identities)
         return self.chosen_name or next(filter(None, nicknames), "")
 
-    def identity(self, provider: str) -> Identity | None:
-        return next((known for known in self.identities if known.provider == provider), None)
+    def identity(self, provider: str, subject: str) -> Identity | None:
+        wanted = (provider, subject)
+        return next((known for known in self.identities if (known.provider, known.subject) == wanted), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,22 @@ class Gate:
         }
         return write(envelope).encode("utf-8")
 
+    def is_reply(self, delivery: Delivery, reply: bytes) -> bool:
+        """Whether `reply`, as it would go over the wire, is one that WeChat takes for this delivery."""
+        try:
+            fields = parse(reply)
+            if self.mode is not Mode.PLAIN and "Encrypt" in fields:
+                names = ("TimeStamp", "Nonce", "Encrypt")
+                timestamp, nonce, encrypted = (text_of(fields, name) for name in names)
+                self._require_signature(text_of(fields, "MsgSignature"), timestamp, nonce, encrypted)
+                fields = parse(self._decrypted(encrypted)[0])
+            elif self.mode is Mode.SAFE:
+                return False
+            to_the_person = text_of(fields, "ToUserName") == delivery.message.openid
+            return to_the_person and bool(text_of(fields, "MsgType"))
+        except (MalformedXml, DecryptionFailed, Refused):
+            return False
+
     def _verify(self, parameters: dict[str, str], now: float) -> str:
         try:
             signature, timestamp, nonce = (parameters[name] for name in ("signature", "timestamp", "nonce"))
@@ -122,12 +138,16 @@ class Gate:
         encrypted = text_of(envelope, "Encrypt")
         token = self._require_signature(signature, timestamp, nonce, encrypted)
         self._require_fresh(timestamp, now)
+        message, crypto = self._decrypted(encrypted)
+        return parse(message), crypto, token
+
+    def _decrypted(self, encrypted: str) -> tuple[bytes, MessageCrypto]:
         for crypto in self.cryptos:
             try:
-                return parse(crypto.decrypt(encrypted)), crypto, token
+                return crypto.decrypt(encrypted), crypto
             except DecryptionFailed:
                 continue
-        raise Refused
+        raise DecryptionFailed
 
     def _require_signature(self, signature: str, *parts: str) -> str:
         """The token that `signature` is made with."""

@@ -1,0 +1,136 @@
+"""What WeChat delivers: each is done once, whatever it is, and answered in time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+
+from flows.code_pool import ID_BYTES
+from flows.context import Context
+from flows.follow import followed, unfollowed
+from flows.profiles import ProfileFetcher
+from flows.relay import Relay
+from flows.scan import Outcome, scanned
+from storage.base import Transaction
+from wechat.callback import Delivery, Gate, Mode, Refused
+from wechat.messages import Action, Message
+from wechat.replies import SUCCESS, text_reply
+
+# WeChat redelivers within about 15 s; a delivery is fresh for the window on both sides of now.
+MARK_SECONDS = 600.0
+
+_OUR_SCENE = re.compile(rf"[A-Za-z0-9_-]{{{ID_BYTES * 4 // 3}}}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One POST of the callback as it came."""
+
+    query: str
+    body: bytes
+    content_type: str
+
+
+class Deliveries:
+    """`relay` is None where nothing is forwarded."""
+
+    def __init__(self, context: Context, gate: Gate, profiles: ProfileFetcher, relay: Relay | None) -> None:
+        self._context = context
+        self._gate = gate
+        self._profiles = profiles
+        self._relay = relay
+        self._running: dict[str, asyncio.Task[bytes]] = {}
+        self._keep = max(MARK_SECONDS, 2 * gate.window + 60)
+
+    async def accept(self, posted: Posted) -> bytes:
+        """The reply as it goes over the wire. Raises Refused (before anything is done), StoreUnavailable.
+
+        A delivery that comes again while the first is being handled waits for the same answer.
+        """
+        delivery = self._gate.open(posted.query, posted.body, self._context.now())
+        if self._gate.mode is Mode.PLAIN:
+            await self._require_first_body(delivery, posted.body)
+        key = delivery.message.delivery_key
+        running = self._running.get(key)
+        if running is None:
+            running = self._running[key] = asyncio.create_task(self._handle(key, delivery, posted))
+            running.add_done_callback(lambda task: self._done(key, task))
+        return await asyncio.shield(running)
+
+    def _done(self, key: str, task: asyncio.Task[bytes]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # whoever waited has been told, or has gone
+
+    async def _require_first_body(self, delivery: Delivery, body: bytes) -> None:
+        """Plain mode's signature covers no body, so one signature may bring only one (security rule 6)."""
+        expires_at = self._context.now() + self._keep
+
+        async def work(transaction: Transaction) -> bool:
+            body_hash = hashlib.sha256(body).digest()
+            return await transaction.deliveries.bind(delivery.signature, body_hash, expires_at=expires_at)
+
+        if not await self._context.storage.transact(work):
+            raise Refused
+
+    async def _handle(self, key: str, delivery: Delivery, posted: Posted) -> bytes:
+        context, message = self._context, delivery.message
+        relay = None if _is_login(message) else self._relay
+        if relay is None and message.action in (Action.MESSAGE, Action.OTHER_EVENT):
+            return SUCCESS
+
+        async def work(transaction: Transaction) -> tuple[bytes, Outcome | None]:
+            known = await transaction.deliveries.reply_to(key, now=context.now())
+            if known is not None:
+                return known, None
+            outcome = await _act(transaction, context, message)
+            reply = self._on_the_wire(delivery, outcome.reply)
+            if relay is None:
+                await transaction.deliveries.mark(key, reply, expires_at=context.now() + self._keep)
+            return reply, outcome
+
+        reply, outcome = await context.storage.transact(work)
+        if outcome is None:
+            return reply
+        for ticket_id in outcome.changed:
+            await context.broker.publish(ticket_id)
+        if outcome.met is not None:
+            self._profiles.want(outcome.met, message.openid)
+        if relay is not None:
+            reply = await self._forward(key, delivery, posted, relay) or reply
+        return reply
+
+    async def _forward(self, key: str, delivery: Delivery, posted: Posted, relay: Relay) -> bytes | None:
+        """The backend's reply; the delivery is marked as done only when the backend has had it too."""
+        reply = await relay.forward(delivery, posted.query, posted.body, posted.content_type)
+        expires_at = self._context.now() + self._keep
+        await self._context.storage.transact(
+            lambda transaction: transaction.deliveries.mark(key, reply or SUCCESS, expires_at=expires_at)
+        )
+        return reply
+
+    def _on_the_wire(self, delivery: Delivery, text: str) -> bytes:
+        if not text:
+            return SUCCESS
+        context = self._context
+        now = context.now()
+        return self._gate.seal(delivery, text_reply(delivery.message, text, now), now, context.random)
+
+
+def _is_login(message: Message) -> bool:
+    """Whether the event comes from a code of ours; other codes of the account are the team's own."""
+    return message.scene is not None and _OUR_SCENE.match(message.scene) is not None
+
+
+async def _act(transaction: Transaction, context: Context, message: Message) -> Outcome:
+    match message.action:
+        case Action.SCAN | Action.FOLLOW_BY_CODE if _is_login(message):
+            return await scanned(transaction, context, message, message.scene or "")
+        case Action.FOLLOW | Action.FOLLOW_BY_CODE:
+            return await followed(transaction, context, message)
+        case Action.UNFOLLOW:
+            return await unfollowed(transaction, context, message)
+        case _:
+            return Outcome()

@@ -1,0 +1,113 @@
+"""The holder of a confirmed ticket's secret collects the login: one winner, one session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from errors import LoginRefused, TransitionRefused
+from flows.context import Context
+from flows.redirects import HOME, allowed
+from flows.scan import login_line
+from flows.tickets import held_ticket
+from storage.base import Transaction
+from storage.records import Session, User
+from tickets import Event, State, Ticket, advance, hash_secret
+from tickets.ticket import EXCHANGE_REPEAT_SECONDS
+
+TOKEN_BYTES = 32
+SESSION_ID_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    ticket: Ticket
+    user: User
+    token: str  # the session's; for the holder alone
+    next: str
+
+
+async def exchange(context: Context, ticket_id: str, secret: str, *, former_token: str = "") -> Collected:
+    """CONFIRMED to CONSUMED, with a new session; the browser's former one ends.
+
+    May be repeated for 60 s after a lost answer: the first session is replaced then.
+    Raises TicketUnknown, TransitionRefused, LoginRefused.
+    """
+    token = context.token(TOKEN_BYTES)
+
+    async def work(transaction: Transaction) -> Collected:
+        now = context.now()
+        ticket = await held_ticket(transaction, ticket_id, secret, now)
+        advance(ticket, Event.EXCHANGE, now)  # raises where that is not allowed
+        user = await _require_welcome(transaction, ticket)
+        session = _session(context, ticket, user, token, now)
+        await _win(transaction, session, now)
+        # Again, now that the session is there: whoever leaves or is blocked meanwhile has either been seen
+        # here or finds this session to end.
+        try:
+            user = await _require_welcome(transaction, ticket)
+        except LoginRefused:
+            await transaction.sessions.revoke(session.id)
+            raise
+        ticket = await transaction.tickets.update(
+            ticket_id, lambda known: advance(known, Event.EXCHANGE, now), now=now
+        )
+        await transaction.users.count_login(user.id, ticket_id, now=now)
+        await transaction.logins.append(login_line(ticket, user.id, "success", now))
+        if former_token:
+            former = await transaction.sessions.get(hash_secret(former_token))
+            if former is not None:
+                await transaction.sessions.revoke(former.id)
+        origins = context.settings.server.allowed_redirects
+        return Collected(ticket, user, token, ticket.next if allowed(ticket.next, origins) else HOME)
+
+    try:
+        collected = await context.storage.transact(work)
+    except LoginRefused as error:
+        await _log_refusal(context, ticket_id, error)
+        raise
+    await context.broker.publish(ticket_id)
+    return collected
+
+
+async def _require_welcome(transaction: Transaction, ticket: Ticket) -> User:
+    user = await transaction.users.get(ticket.user_id)
+    scanner = ticket.scanner
+    identity = user.identity(scanner.provider, scanner.subject) if user and scanner else None
+    if user is None or identity is None or user.blocked or not identity.following:
+        raise LoginRefused
+    return user
+
+
+async def _win(transaction: Transaction, session: Session, now: float) -> None:
+    """Makes the ticket's one session this one, or raises TransitionRefused."""
+    stored = await transaction.sessions.create(session)
+    if stored.id == session.id:
+        return
+    repeat = now < stored.created_at + EXCHANGE_REPEAT_SECONDS
+    if not (repeat and await transaction.sessions.replace(stored, session)):
+        raise TransitionRefused("This login has been collected.")
+
+
+def _session(context: Context, ticket: Ticket, user: User, token: str, now: float) -> Session:
+    return Session(
+        id=context.token(SESSION_ID_BYTES),
+        token_hash=hash_secret(token),
+        ticket_id=ticket.id,
+        user_id=user.id,
+        provider=ticket.scanner.provider if ticket.scanner else "",
+        client=ticket.client,
+        site=ticket.site,
+        created_at=now,
+        last_used_at=now,
+        expires_at=now + context.settings.session.lifetime,
+    )
+
+
+async def _log_refusal(context: Context, ticket_id: str, error: LoginRefused) -> None:
+    async def work(transaction: Transaction) -> None:
+        now = context.now()
+        ticket = await transaction.tickets.get(ticket_id, now=now)
+        if ticket is not None and ticket.state is State.CONFIRMED:
+            await transaction.logins.append(login_line(ticket, ticket.user_id, error.code, now))
+
+    await context.storage.transact(work)

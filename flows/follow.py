@@ -1,0 +1,33 @@
+"""A person followed without a code, or left."""
+
+from __future__ import annotations
+
+from flows.context import Context
+from flows.scan import PROVIDER, Outcome, seen_following
+from flows.tickets import revoke_pending
+from storage.base import Transaction
+from wechat.messages import Message
+
+
+async def followed(transaction: Transaction, context: Context, message: Message) -> Outcome:
+    """Stores the person; nobody is logged in."""
+    user = await seen_following(transaction, context, message)
+    return Outcome(context.settings.wechat.welcome, met=user)
+
+
+async def unfollowed(transaction: Transaction, context: Context, message: Message) -> Outcome:
+    """Marks the person, takes back what was not collected and ends the sessions, as the settings say.
+
+    In this order: an exchange that runs at the same time looks at the mark after it has made its session,
+    so either it sees the mark or its session is here to be ended.
+    """
+    user = await transaction.users.set_unfollowed(PROVIDER, message.openid, event_at=message.created_at)
+    if user is None:
+        return Outcome()
+    identity = user.identity(PROVIDER, message.openid)
+    if identity is None or identity.following:
+        return Outcome()  # came back since: a newer event has been applied
+    revoked = await revoke_pending(transaction, user.id, PROVIDER, context.now())
+    if context.settings.wechat.unfollow == "end_sessions":
+        await transaction.sessions.revoke_of_user(user.id, provider=PROVIDER)
+    return Outcome(changed=revoked)

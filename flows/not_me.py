@@ -1,0 +1,70 @@
+"""The "this was not me" link in the message after a login: shows what was logged in, ends it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from errors import TransitionRefused
+from flows.context import Context
+from storage.base import Transaction
+from storage.records import Link
+from tickets import Event, Ticket, advance, hash_secret
+
+PURPOSE = "not_me"
+PATH = "/not-me/"
+TOKEN_BYTES = 18
+LIFETIME = 86400.0  # seconds
+
+
+async def new_link(transaction: Transaction, context: Context, ticket: Ticket) -> str:
+    """The address of a fresh link for the ticket's login."""
+    token, now = context.token(TOKEN_BYTES), context.now()
+    device = ticket.device
+    await transaction.links.create(
+        Link(
+            token_hash=hash_secret(token),
+            purpose=PURPOSE,
+            ticket_id=ticket.id,
+            user_id=ticket.user_id,
+            created_at=now,
+            expires_at=now + LIFETIME,
+            site=ticket.site,
+            browser=device.browser,
+            system=device.system,
+            address=device.address,
+        )
+    )
+    return f"{context.base_url}{PATH}{token}"
+
+
+async def look(context: Context, token: str) -> Link | None:
+    """What the link is about; None where it is unknown, used or too old. Changes nothing."""
+
+    async def work(transaction: Transaction) -> Link | None:
+        link = await transaction.links.get(hash_secret(token), now=context.now())
+        return link if link is not None and link.purpose == PURPOSE else None
+
+    return await context.storage.transact(work)
+
+
+async def end_login(context: Context, token: str) -> Link | None:
+    """Ends the login, collected or not, and uses the link up; None as in `look`."""
+
+    async def work(transaction: Transaction) -> Link | None:
+        now = context.now()
+        link = await transaction.links.get(hash_secret(token), now=now)
+        if link is None or link.purpose != PURPOSE:
+            return None
+        # The ticket first: what has not been collected cannot be any more, and then no session is missed.
+        if await transaction.tickets.get(link.ticket_id, now=now) is not None:
+            with suppress(TransitionRefused):  # collected already: its session ends below
+                await transaction.tickets.update(
+                    link.ticket_id, lambda ticket: advance(ticket, Event.REVOKE, now), now=now
+                )
+        await transaction.sessions.revoke_of_ticket(link.ticket_id)
+        return await transaction.links.use(link.token_hash, now=now)
+
+    link = await context.storage.transact(work)
+    if link is not None:
+        await context.broker.publish(link.ticket_id)
+    return link

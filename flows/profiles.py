@@ -1,0 +1,89 @@
+"""Profiles are fetched after the login, never before it: for new people, and again after a day."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from errors import StoreUnavailable
+from flows.context import Context
+from flows.scan import PROVIDER
+from storage.base import Transaction
+from storage.records import Profile, User
+from wechat.api import Follower, PlatformError
+from wechat.client import PlatformUnreachable, WechatClient
+
+AGE = 86400.0  # seconds that a profile is good for
+PARALLEL = 2  # calls at once at most
+MAX_WAITING = 10_000  # people in the queue; more are left to their next login
+
+log = logging.getLogger("saoma.profiles")
+
+
+class ProfileFetcher:
+    def __init__(self, context: Context, client: WechatClient) -> None:
+        self._context = context
+        self._client = client
+        self._queue: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
+        self._wanted: set[str] = set()
+        self._workers: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._workers = [asyncio.create_task(self._work()) for _ in range(PARALLEL)]
+
+    async def stop(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
+        if self._workers:
+            await asyncio.wait(self._workers)
+
+    def want(self, user: User, openid: str) -> None:
+        """Queues the person where their profile is missing or old. Never waits."""
+        identity = user.identity(PROVIDER, openid)
+        fresh = identity is not None and self._context.now() < identity.profile_at + AGE
+        if not fresh and openid not in self._wanted and not self._queue.full():
+            self._wanted.add(openid)
+            self._queue.put_nowait(openid)
+
+    async def idle(self) -> None:
+        """Returns when everybody queued so far has been done."""
+        await self._queue.join()
+
+    async def _work(self) -> None:
+        while True:
+            openid = await self._queue.get()
+            try:
+                await self._fetch(openid)
+            except (PlatformError, PlatformUnreachable, StoreUnavailable):
+                # The client has told the operator; the person's next login asks again.
+                log.info("no profile for %s this time", self._context.pseudonym(openid))
+            except Exception:
+                log.exception("the profile of %s could not be kept", self._context.pseudonym(openid))
+            finally:
+                self._wanted.discard(openid)
+                self._queue.task_done()
+
+    async def _fetch(self, openid: str) -> None:
+        follower = await self._client.follower(openid)
+        if follower.openid != openid:
+            log.warning("WeChat answered with another person's profile; it is dropped")
+            return
+
+        async def work(transaction: Transaction) -> User | None:
+            return await transaction.users.update_profile(
+                PROVIDER, openid, _profile(follower), unionid=follower.unionid, now=self._context.now()
+            )
+
+        user = await self._context.storage.transact(work)
+        if user is not None and user.previous_ids:
+            log.info("user %s now stands for %s too: one unionid", user.id, ", ".join(user.previous_ids))
+
+
+def _profile(follower: Follower) -> Profile:
+    return Profile(
+        nickname=follower.nickname,
+        picture=follower.picture,
+        country=follower.country,
+        province=follower.province,
+        city=follower.city,
+    )

@@ -1,0 +1,122 @@
+"""A person scanned a code of ours with WeChat: followed by it, or follows already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from errors import TicketUnknown, TransitionRefused
+from flows.context import Context
+from flows.not_me import new_link
+from storage.base import Transaction
+from storage.records import Login, User
+from tickets import Event, Scanner, Ticket, advance
+from translations import Texts
+from wechat.messages import Message
+
+PROVIDER = "wechat"
+USER_ID_BYTES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a delivery led to."""
+
+    reply: str = ""  # text for the person; "": nothing to say
+    changed: list[str] = field(default_factory=list)  # ids of tickets whose waiters must look again
+    met: User | None = None  # the person, where their profile may be worth fetching
+
+
+async def seen_following(transaction: Transaction, context: Context, message: Message) -> User:
+    """The person, stored or refreshed as following at the time of the event."""
+    return await transaction.users.upsert_identity(
+        PROVIDER,
+        message.openid,
+        following=True,
+        event_at=message.created_at,
+        new_id=context.token(USER_ID_BYTES),
+        now=context.now(),
+    )
+
+
+async def scanned(transaction: Transaction, context: Context, message: Message, scene: str) -> Outcome:
+    """The scan and, with no confirmation switched on, the login in one step."""
+    now = context.now()
+    user = await seen_following(transaction, context, message)
+    identity = user.identity(PROVIDER, message.openid)
+    if identity is None or not identity.following:
+        return Outcome()  # older than an unfollow that was applied already
+    ticket = await transaction.tickets.get(scene, now=now)
+    texts = context.catalogues.of(ticket.language if ticket else "")
+    if ticket is None or not _carries_our_code(context, ticket, message):
+        return Outcome(texts("This code has expired. Refresh the page and scan again."), met=user)
+    if user.blocked:
+        await transaction.logins.append(login_line(ticket, user.id, "blocked", now))
+        return Outcome(texts("You cannot log in here. Please ask the site's team."))
+    scanner = Scanner(PROVIDER, message.openid)
+
+    def scan_and_confirm(known: Ticket) -> Ticket:
+        known = advance(known, Event.SCAN, now, scanner=scanner, user_id=user.id)
+        return advance(known, Event.CONFIRM, now, scanner=scanner)
+
+    try:
+        ticket = await transaction.tickets.update(scene, scan_and_confirm, now=now)
+    except TicketUnknown:
+        return Outcome(texts("This code has expired. Refresh the page and scan again."), met=user)
+    except TransitionRefused:
+        return Outcome(texts("This code has been used. Refresh the page and scan again."), met=user)
+    link = await new_link(transaction, context, ticket)
+    return Outcome(_told(context, texts, ticket, link, now), [ticket.id], user)
+
+
+def login_line(ticket: Ticket, user_id: str, result: str, now: float) -> Login:
+    """The line of the login log for this ticket and result."""
+    device = ticket.device
+    return Login(
+        id=f"{ticket.id}:{result}",
+        at=now,
+        result=result,
+        method=ticket.method,
+        user_id=user_id,
+        site=ticket.site,
+        browser=device.browser,
+        system=device.system,
+        address=device.address,
+    )
+
+
+def site_name(context: Context, site_id: str) -> str:
+    """What a person calls the site that a ticket is for."""
+    names = {site.id: site.name for site in context.settings.sites}
+    return names.get(site_id, context.settings.site.name)
+
+
+def _carries_our_code(context: Context, ticket: Ticket, message: Message) -> bool:
+    # In plain mode the signature covers no body: the event must at least know WeChat's own ticket.
+    return context.settings.wechat.mode != "plain" or message.ticket == ticket.code_ticket
+
+
+def _told(context: Context, texts: Texts, ticket: Ticket, link: str, now: float) -> str:
+    """What was logged in, where and when, and how to end it (security rule 3)."""
+    device = ticket.device
+    lines = [
+        texts("You are logged in to {site}.", site=plain(site_name(context, ticket.site))),
+        texts(
+            "Browser: {browser}, {system}",
+            browser=device.browser or texts("unknown browser"),
+            system=device.system or texts("unknown system"),
+        ),
+        texts("Address: {address}", address=plain(device.address)),
+        texts("Time: {time}", time=texts.time(now, context.settings.site.timezone)),
+        "",
+        texts("Not you? End it here: {link}", link=link),
+    ]
+    return "\n".join(lines)
+
+
+def plain(value: str) -> str:
+    """Without `<`, `>`, and the control and format characters that could turn a text's direction."""
+    return "".join(
+        character
+        for character in value
+        if character not in "<>" and (character.isprintable() or character == " ")
+    )

@@ -1,0 +1,61 @@
+"""Who a session token stands for, and the end of a session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from errors import BadRequest
+from flows.context import Context
+from storage.base import Transaction
+from storage.records import Session, User
+from tickets import hash_secret
+
+TOUCH_SHARE = 0.01  # of the idle time: how stale "last used" may be, so that not every request writes
+MAX_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    session: Session
+    user: User
+
+
+async def current(context: Context, token: str) -> Current | None:
+    """None where the session is unknown, ended, idle for too long, or its person blocked or gone."""
+    if not token:
+        return None
+
+    async def work(transaction: Transaction) -> Current | None:
+        now, limits = context.now(), context.settings.session
+        session = await transaction.sessions.get(hash_secret(token))
+        if session is None or session.revoked:
+            return None
+        if now >= session.expires_at or now >= session.last_used_at + limits.idle:
+            return None
+        user = await transaction.users.get(session.user_id)
+        if user is None or user.blocked:
+            return None
+        if now >= session.last_used_at + limits.idle * TOUCH_SHARE:
+            await transaction.sessions.touch(session.id, now=now)
+        return Current(session, user)
+
+    return await context.storage.transact(work)
+
+
+async def end(context: Context, session: Session) -> None:
+    async def work(transaction: Transaction) -> None:
+        await transaction.sessions.revoke(session.id)
+
+    await context.storage.transact(work)
+
+
+async def choose_name(context: Context, user: User, name: str) -> None:
+    """Sets the name to be shown; "" goes back to the platform's. Raises BadRequest."""
+    chosen = " ".join(name.split())
+    if len(chosen) > MAX_NAME or not chosen.isprintable():
+        raise BadRequest(f"A name has at most {MAX_NAME} characters and no control characters.")
+
+    async def work(transaction: Transaction) -> None:
+        await transaction.users.set_chosen_name(user.id, chosen)
+
+    await context.storage.transact(work)

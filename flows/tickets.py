@@ -1,0 +1,153 @@
+"""A browser or a program asks for a ticket, looks at it, gives it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from errors import MethodUnavailable, TicketUnknown
+from flows.code_pool import CodePool
+from flows.context import Context
+from flows.limits import RateLimit, address_key
+from flows.redirects import checked
+from storage.base import Transaction
+from tickets import Device, Event, State, Ticket, advance, hash_secret
+
+SECRET_BYTES = 32
+REUSE_SECONDS = 30.0  # a reload shows the same code only while it lives at least this long
+WECHAT = "wechat"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a ticket is asked for with; `site` is the id of the registered site an `api` client is."""
+
+    method: str
+    client: str
+    next: str
+    language: str
+    device: Device
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A ticket and the secret that its holder brought."""
+
+    ticket: Ticket
+    secret: str
+
+
+class TicketDesk:
+    """Issues tickets; `codes` is None where WeChat is not set up."""
+
+    def __init__(self, context: Context, codes: CodePool | None) -> None:
+        self._context = context
+        self._codes = codes
+        limits = context.settings.limits
+        self._by_address = self._by_node = None
+        if limits.enabled:
+            per_minute, per_second = limits.tickets_per_address, limits.tickets_per_node
+            self._by_address = RateLimit(rate=per_minute / 60, capacity=per_minute)
+            self._by_node = RateLimit(rate=per_second, capacity=per_second)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The ways to log in that are set up, the default first."""
+        return (WECHAT,) if self._codes is not None else ()
+
+    async def issue(self, wish: Wish) -> Held:
+        """A fresh ticket. Raises BadRequest (next), MethodUnavailable, TooManyRequests, StoreUnavailable."""
+        context, now = self._context, self._context.now()
+        target = checked(wish.next, context.settings.server.allowed_redirects)
+        if wish.method not in self.methods or self._codes is None:
+            raise MethodUnavailable("This way to log in is not set up.")
+        if self._by_address is not None and self._by_node is not None:
+            self._by_address.take(address_key(wish.device.address), now)
+            self._by_node.take("", now)
+        code = await self._codes.take()
+        now, secret = context.now(), context.token(SECRET_BYTES)
+        ticket = Ticket(
+            id=code.id,
+            secret_hash=hash_secret(secret),
+            method=wish.method,
+            client=wish.client,
+            created_at=now,
+            expires_at=now + context.settings.ticket.lifetime,
+            code=code.url,
+            code_ticket=code.ticket,
+            site=wish.site,
+            next=target,
+            language=wish.language,
+            device=wish.device,
+        )
+
+        async def work(transaction: Transaction) -> None:
+            await transaction.tickets.create(ticket)
+
+        await context.storage.transact(work)
+        return Held(ticket, secret)
+
+    async def reusable(self, held: Iterable[tuple[str, str]], wish: Wish) -> Held | None:
+        """The same browser's WAITING ticket for the same wish, from its (id, secret) pairs."""
+        context, now = self._context, self._context.now()
+        target = checked(wish.next, context.settings.server.allowed_redirects)
+        pairs = tuple(held)
+
+        async def work(transaction: Transaction) -> Held | None:
+            for ticket_id, secret in pairs:
+                ticket = await transaction.tickets.get(ticket_id, now=now + REUSE_SECONDS)
+                if (
+                    ticket is not None
+                    and ticket.held_by(secret)
+                    and ticket.state is State.WAITING
+                    and (ticket.method, ticket.client, ticket.next) == (wish.method, wish.client, target)
+                ):
+                    return Held(ticket, secret)
+            return None
+
+        return await context.storage.transact(work) if pairs else None
+
+
+async def held_ticket(transaction: Transaction, ticket_id: str, secret: str, now: float) -> Ticket:
+    """The ticket, for the holder of its secret. Raises TicketUnknown for everybody else, all alike."""
+    ticket = await transaction.tickets.get(ticket_id, now=now)
+    if ticket is None or not ticket.held_by(secret):
+        raise TicketUnknown
+    return ticket
+
+
+async def look(context: Context, ticket_id: str, secret: str) -> Ticket:
+    """Raises TicketUnknown."""
+
+    async def work(transaction: Transaction) -> Ticket:
+        return await held_ticket(transaction, ticket_id, secret, context.now())
+
+    return await context.storage.transact(work)
+
+
+async def abandon(context: Context, ticket_id: str, secret: str) -> Ticket:
+    """The browser gives its ticket up. Raises TicketUnknown, TransitionRefused."""
+
+    async def work(transaction: Transaction) -> Ticket:
+        now = context.now()
+        await held_ticket(transaction, ticket_id, secret, now)
+        return await transaction.tickets.update(ticket_id, _step(Event.ABANDON, now), now=now)
+
+    ticket = await context.storage.transact(work)
+    await context.broker.publish(ticket_id)
+    return ticket
+
+
+async def revoke_pending(transaction: Transaction, user_id: str, provider: str, now: float) -> list[str]:
+    """Takes back what the person scanned with this provider and nobody collected yet; returns the ids."""
+    revoked = []
+    for ticket in await transaction.tickets.pending_of_user(user_id, now=now):
+        if ticket.scanner is not None and ticket.scanner.provider == provider:
+            await transaction.tickets.update(ticket.id, _step(Event.REVOKE, now), now=now)
+            revoked.append(ticket.id)
+    return revoked
+
+
+def _step(event: Event, now: float) -> Callable[[Ticket], Ticket]:
+    return lambda ticket: advance(ticket, event, now)
