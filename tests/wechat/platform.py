@@ -108,6 +108,7 @@ def compatible_envelope(encrypted: str, clear: bytes) -> bytes:
 def encrypted_push(
     encrypted: str,
     body: bytes | None = None,
+    /,
     token: str = TOKEN,
     timestamp: str = str(NOW),
     nonce: str = NONCE,
