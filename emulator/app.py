@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -197,11 +198,12 @@ class ShowCodeHandler(_Handler):
 
 class AvatarHandler(_Handler):
     def get(self, openid: str) -> None:
-        if openid not in self.platform.people:
+        openids = list(self.platform.people)
+        if openid not in openids:
             raise HTTPError(404)
         self.set_header("Content-Type", "image/png")
         self.set_header("Cache-Control", "max-age=3600")
-        self.finish(draw_avatar(openid))
+        self.finish(draw_avatar(openids.index(openid)))
 
 
 # --- the phone ------------------------------------------------------------------------------------------
@@ -236,15 +238,16 @@ class OrdinaryScanHandler(_LoopbackHandler):
 class PhonePageHandler(_LoopbackHandler):
     def get(self) -> None:
         person = self._person()
-        pushes = [entry.outcome for entry in person.chat if entry.outcome is not None]
+        pushed = [entry for entry in person.chat if entry.outcome is not None]
         self.render(
             "phone.html",
             account=self.platform.account,
             people=list(self.platform.people.values()),
             person=person,
             code=self.get_query_argument("code", ""),
-            pushes=pushes[: -_WIRE_SHOWN - 1 : -1],
+            pushed=pushed[: -_WIRE_SHOWN - 1 : -1],
             segments=segments,
+            clock=_clock,
             link=self._link,
         )
 
@@ -289,6 +292,10 @@ class PhoneActionHandler(_LoopbackHandler):
 
 def _page(openid: str, code: str = "") -> str:
     return "/?" + urlencode({"person": openid, **({"code": code} if code else {})})
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
 
 
 def _is_loopback(host: str) -> bool:

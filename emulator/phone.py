@@ -134,9 +134,14 @@ class Phone:
 
 
 def _shown(reply: Fields) -> str:
-    """A reply as the chat shows it: a text as it is, everything else by its name."""
-    content = reply.get("Content")
-    return content if isinstance(content, str) else f"[{reply['MsgType']}]"
+    """A reply as the chat shows it: text as it is, articles by title and address, the rest by its kind."""
+    match reply:
+        case {"Content": str(content)}:
+            return content
+        case {"Articles": {"item": {"Title": str(title), "Url": str(url)}}}:
+            return f"{title}\n{url}"
+        case _:
+            return f"[{reply['MsgType']}]"
 
 
 def _shortened(scene: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import hashlib
 import io
 import math
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pyqrcode
 
 AVATAR_PIXELS = 132
 
+_GOLDEN_RATIO = 0.618034
 _CODE_SCALE = 8
 # The head and the shoulders are circles: centre and radius, as shares of the picture's side.
 _HEAD = (0.5, 0.40, 0.18)
@@ -26,9 +26,9 @@ def draw_code(text: str) -> bytes:
     return stream.getvalue()
 
 
-def draw_avatar(openid: str) -> bytes:
-    """A figure in front of a colour of its own for each openid."""
-    hue = hashlib.sha256(openid.encode("utf-8")).digest()[0] / 256
+def draw_avatar(number: int) -> bytes:
+    """A figure in front of a colour; the colours of neighbouring numbers are far apart."""
+    hue = number * _GOLDEN_RATIO % 1.0
     stream = io.BytesIO()
     png.Writer(AVATAR_PIXELS, AVATAR_PIXELS, greyscale=False).write(stream, _avatar_rows(hue))
     return stream.getvalue()
