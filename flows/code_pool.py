@@ -52,7 +52,7 @@ class CodePool:
         now: Callable[[], float],
         token: Callable[[int], str],
     ) -> None:
-        """`code_life`: seconds that a code must be good for when it leaves; `daily_budget`: None for no limit."""
+        """`code_life`: seconds that a code is good for when it leaves; `daily_budget`: None for no limit."""
         self._client = client
         self._size = size
         self._max_age = max_age

@@ -1,0 +1,81 @@
+"""Tornado handlers: parse, call a flow, render. Here is the one URL table."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from tornado.web import Application, RequestHandler, StaticFileHandler
+
+from handlers import callback, health, pages, sessions, tickets, websocket
+from handlers.base import BaseHandler, NotFound
+from handlers.cookies import CookieNames
+from handlers.services import Services
+
+ROOT = Path(__file__).parent.parent
+NAME = r"([A-Za-z0-9_-]{1,64})"  # a ticket's id, or the token of a link
+
+# Security rule 13: small frames, pings, and no reader that never reads.
+SOCKET_FRAME_BYTES = 4096
+SOCKET_PING_SECONDS = 20
+
+log = logging.getLogger("saoma.access")
+
+
+class Static(StaticFileHandler):
+    """Files of ours; an address with `?v=` changes with the content and may be kept for ever."""
+
+    def set_extra_headers(self, path: str) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+
+def make_application(services: Services) -> Application:
+    given = {"services": services}
+    names = CookieNames(services.secure)
+    return Application(
+        [
+            (r"/", pages.Home, given),
+            (r"/login", pages.Login, given),
+            (r"/logout", pages.Logout, given),
+            (r"/profile", pages.Profile, given),
+            (rf"/not-me/{NAME}", pages.NotMe, given),
+            (r"/wechat/callback", callback.Callback, given),
+            (rf"/websocket/{NAME}", websocket.TicketSocket, given),
+            (r"/api/v1/tickets", tickets.Tickets, given),
+            (rf"/api/v1/tickets/{NAME}", tickets.Ticket, given),
+            (rf"/api/v1/tickets/{NAME}/qr\.(svg|png)", tickets.Picture, given),
+            (rf"/api/v1/tickets/{NAME}/exchange", tickets.Exchange, given),
+            (rf"/api/v1/tickets/{NAME}/abandon", tickets.Abandon, given),
+            (r"/api/v1/me", sessions.Me, given),
+            (r"/api/v1/sessions/current/revoke", sessions.RevokeCurrent, given),
+            (r"/healthz", health.Health, given),
+            (r"/readyz", health.Ready, given),
+        ],
+        default_handler_class=NotFound,
+        default_handler_args=given,
+        template_path=str(ROOT / "templates"),
+        static_path=str(ROOT / "static"),
+        static_handler_class=Static,
+        log_function=_log_request,
+        xsrf_cookies=True,
+        xsrf_cookie_name=names.xsrf,
+        xsrf_cookie_kwargs={"httponly": True, "secure": services.secure, "samesite": "Lax", "path": "/"},
+        websocket_max_message_size=SOCKET_FRAME_BYTES,
+        websocket_ping_interval=SOCKET_PING_SECONDS,
+        websocket_ping_timeout=SOCKET_PING_SECONDS,
+    )
+
+
+def _log_request(handler: RequestHandler) -> None:
+    """One line a request: never the query, which may hold a signature or a secret."""
+    if not isinstance(handler, BaseHandler):
+        return  # a static file
+    log.info(
+        "%d %s %s %.1f ms %s",
+        handler.get_status(),
+        handler.request.method,
+        handler.logged_path,
+        1000 * handler.request.request_time(),
+        handler.request_id,
+    )

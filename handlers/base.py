@@ -1,0 +1,254 @@
+"""What every handler shares: whose request it is, which headers go out, how a failure is told."""
+
+from __future__ import annotations
+
+import hmac
+import http
+import json
+import logging
+import secrets
+from types import TracebackType
+from typing import Any, ClassVar
+
+from tornado.web import HTTPError, RequestHandler
+
+from errors import SaomaError, TicketUnknown, TooManyRequests
+from flows import sessions
+from flows.context import Context
+from flows.sessions import Current
+from handlers.cookies import MAX_TICKETS, CookieNames
+from handlers.device import names_of
+from handlers.services import Services
+from storage.records import User
+from tickets import Device, State
+from translations import Texts
+
+log = logging.getLogger("saoma.web")
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src {sources};"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+MISDIRECTED = 421
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
+
+
+class BaseHandler(RequestHandler):
+    """A handler that acts on a cookie is safe by default: see `check_xsrf_cookie`."""
+
+    services: Services
+    # Health checks come by address; everything else must be meant for us.
+    any_host: ClassVar[bool] = False
+
+    def initialize(self, services: Services) -> None:
+        self.services = services
+        self.request_id = secrets.token_hex(8)
+        self.set_header("X-Request-Id", self.request_id)
+
+    @property
+    def context(self) -> Context:
+        return self.services.context
+
+    @property
+    def cookie_names(self) -> CookieNames:
+        return CookieNames(self.services.secure)
+
+    @property
+    def logged_path(self) -> str:
+        """The path as it may stand in a log."""
+        return self.request.path
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "same-origin")
+        self.set_header("Cache-Control", "no-store")
+
+    async def prepare(self) -> None:
+        if not self.any_host and self.request.host.lower() not in self.services.own_hosts:
+            raise HTTPError(MISDIRECTED)
+        if self.services.secure:
+            self.set_header("Strict-Transport-Security", "max-age=31536000")
+
+    # Whose request it is.
+
+    @property
+    def client_address(self) -> str:
+        return self.services.peers.address_of(self.request)
+
+    @property
+    def device(self) -> Device:
+        browser, system = names_of(self.request.headers.get("User-Agent", ""))
+        return Device(browser, system, self.client_address)
+
+    def texts(self) -> Texts:
+        requested = self.get_query_argument("lang", None)
+        return self.context.catalogues.choose(requested, self.request.headers.get("Accept-Language"))
+
+    def authorization(self, scheme: str) -> str:
+        """The credentials of `Authorization: <scheme> <credentials>`, "" where there are none."""
+        given, _, credentials = self.request.headers.get("Authorization", "").partition(" ")
+        return credentials.strip() if given.lower() == scheme.lower() else ""
+
+    def session_token(self) -> str:
+        return self.authorization("Bearer") or self.get_cookie(self.cookie_names.session) or ""
+
+    async def current(self) -> Current | None:
+        return await sessions.current(self.context, self.session_token())
+
+    def ticket_secret(self, ticket_id: str) -> str:
+        return self.authorization("Ticket") or self.get_cookie(self.cookie_names.ticket(ticket_id)) or ""
+
+    # What a cookie may do.
+
+    @property
+    def acts_on_cookie(self) -> bool:
+        """Whether a browser could be made to send this request without its person meaning it."""
+        return "Authorization" not in self.request.headers
+
+    def check_xsrf_cookie(self) -> None:
+        """A change on the strength of a cookie takes a same-origin Origin and the XSRF token."""
+        if self.acts_on_cookie:
+            if not self.same_origin():
+                raise HTTPError(403, "foreign Origin")
+            super().check_xsrf_cookie()
+
+    def same_origin(self) -> bool:
+        scheme, _, host = self.request.headers.get("Origin", "").lower().partition("://")
+        ours = "https" if self.services.secure else "http"
+        return scheme == ours and host in self.services.own_hosts
+
+    def put_cookie(self, name: str, value: str, seconds: float) -> None:
+        self.set_cookie(
+            name,
+            value,
+            max_age=int(seconds),
+            path="/",
+            httponly=True,
+            samesite="Lax",
+            secure=self.services.secure,
+        )
+
+    def drop_cookie(self, name: str) -> None:
+        self.put_cookie(name, "", 0)
+
+    def put_ticket_cookie(self, ticket_id: str, secret: str, seconds: float) -> None:
+        """Hands the secret to the browser; beyond eight the oldest tickets' cookies are taken back."""
+        names = self.cookie_names
+        others = [known for known in names.ticket_ids(self.cookies) if known != ticket_id]
+        for old in others[: max(0, len(others) + 1 - MAX_TICKETS)]:
+            self.drop_cookie(names.ticket(old))
+        self.put_cookie(names.ticket(ticket_id), secret, seconds)
+
+    def held_tickets(self) -> list[tuple[str, str]]:
+        """(id, secret) of this browser's tickets, the newest first."""
+        ids = self.cookie_names.ticket_ids(self.cookies)[-MAX_TICKETS:]
+        return [(known, self.ticket_secret(known)) for known in reversed(ids)]
+
+    # How a person is shown.
+
+    def shown_name(self, user: User) -> str:
+        """Never blank: followers' names come back empty since 2021."""
+        return user.name or self.texts()("WeChat user")
+
+    def shown(self, user: User) -> dict[str, Any]:
+        return {"name": self.shown_name(user), "picture": ""}
+
+    def described(self, user: User) -> dict[str, Any]:
+        """What the person and their programs are told of them."""
+        identities = [
+            {"provider": known.provider, "subject": known.subject, "following": known.following}
+            for known in user.identities
+        ]
+        return {"id": user.id, **self.shown(user), "identities": identities}
+
+    # How a failure is told.
+
+    def log_exception(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(value, (SaomaError, HTTPError)):
+            log.error("%s %s failed (request %s)", self.request.method, self.logged_path, self.request_id,
+                      exc_info=(kind, value, trace) if kind and value else None)  # fmt: skip
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = _cause(kwargs)
+        if isinstance(error, SaomaError):
+            self.set_status(error.status)
+            if isinstance(error, TooManyRequests):
+                self.set_header("Retry-After", str(error.retry_after))
+        self.tell_failure(self.get_status(), error if isinstance(error, SaomaError) else None)
+
+    def tell_failure(self, status: int, error: SaomaError | None) -> None:
+        """Writes the body for a failure; `error` None: an HTTP error, or a fault of ours."""
+        self.finish()
+
+
+class ApiHandler(BaseHandler):
+    """Answers with JSON; failures are problems (RFC 9457)."""
+
+    def write_json(self, document: dict[str, Any], status: int = 200) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(document, ensure_ascii=False).encode("utf-8"))
+
+    def tell_failure(self, status: int, error: SaomaError | None) -> None:
+        problem: dict[str, Any] = {
+            "type": "about:blank",
+            "title": http.HTTPStatus(status).phrase,
+            "status": status,
+            "code": error.code if error else http.HTTPStatus(status).name.lower(),
+            "detail": error.message if error else http.HTTPStatus(status).description,
+        }
+        if isinstance(error, TicketUnknown):
+            problem["state"] = State.INVALID
+        self.set_header("Content-Type", "application/problem+json")
+        self.finish(json.dumps(problem).encode())
+
+
+class PageHandler(BaseHandler):
+    """Answers with pages."""
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        socket = self.context.base_url.replace("http", "ws", 1)
+        self.set_header("Content-Security-Policy", POLICY.format(sources=f"'self' {socket}"))
+        self.set_header("X-Frame-Options", "DENY")
+
+    def get_template_namespace(self) -> dict[str, Any]:
+        namespace = super().get_template_namespace()
+        texts = self.texts()
+        namespace.update(
+            {"_": texts, "language": texts.language, "site": self.context.settings.site, "current": None}
+        )
+        return namespace
+
+    def tell_failure(self, status: int, error: SaomaError | None) -> None:
+        self.set_header("Content-Type", "text/html; charset=UTF-8")
+        texts = self.texts()
+        title, message = texts(http.HTTPStatus(status).phrase), texts(error.message if error else "")
+        self.render("error.html", status=status, title=title, message=message)
+
+
+class NotFound(PageHandler):
+    """Whatever has no room in the URL table."""
+
+    acts_on_cookie = False
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        raise HTTPError(404)
+
+
+def equal(given: str, expected: str) -> bool:
+    """In constant time."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8"))
+
+
+def _cause(arguments: dict[str, Any]) -> BaseException | None:
+    info: ExcInfo | None = arguments.get("exc_info")
+    return info[1] if info else None

@@ -1,0 +1,162 @@
+"""The pages, rendered here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import codes
+from errors import MethodUnavailable, SaomaError, TooManyRequests, Unauthenticated
+from flows import not_me, sessions
+from flows.scan import site_name
+from flows.tickets import Held, Wish
+from handlers.base import PageHandler
+from storage.records import User
+from translations import Texts
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownTicket:
+    id: str
+    state: str
+    method: str
+    expires_in: int
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownUser:
+    name: str
+    picture: str
+    login_count: int
+    last_login: float
+    timezone: str
+
+    def last_login_at(self, texts: Texts) -> str:
+        return texts.time(self.last_login, self.timezone) if self.last_login else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownLogin:
+    """What the "not me" page says of a login."""
+
+    site: str
+    browser: str
+    system: str
+    address: str
+    time: str
+
+
+class SitePage(PageHandler):
+    """A page that says who is logged in."""
+
+    def shown_user(self, user: User) -> _ShownUser:
+        shown = self.shown(user)
+        return _ShownUser(
+            shown["name"],
+            shown["picture"],
+            user.login_count,
+            user.last_login_at,
+            self.context.settings.site.timezone,
+        )
+
+
+class Home(SitePage):
+    async def get(self) -> None:
+        current = await self.current()
+        self.render("home.html", current=self.shown_user(current.user) if current else None)
+
+
+class Login(SitePage):
+    async def get(self) -> None:
+        desk = self.services.desk
+        method = self.get_query_argument("method", "") or next(iter(desk.methods), "")
+        wish = Wish(
+            method, "browser", self.get_query_argument("next", ""), self.texts().language, self.device
+        )
+        try:
+            held = await desk.reusable(self.held_tickets(), wish) or await desk.issue(wish)
+        except (MethodUnavailable, TooManyRequests) as error:
+            self._show_problem(wish, error)
+        else:
+            self._show_code(wish, held)
+
+    def _show_code(self, wish: Wish, held: Held) -> None:
+        ticket = held.ticket
+        left = ticket.expires_at - self.context.now()
+        self.put_ticket_cookie(ticket.id, held.secret, left)
+        demo = self.services.demo_phone
+        self._render(
+            wish,
+            ticket=_ShownTicket(
+                ticket.id,
+                ticket.state,
+                ticket.method,
+                int(left),
+                self.context.settings.ticket.interval,
+            ),
+            code_svg=codes.svg(ticket.code),
+            problem=None,
+            demo_link=f"{demo}?{urlencode({'scan': ticket.code})}" if demo else None,
+        )
+
+    def _show_problem(self, wish: Wish, error: SaomaError) -> None:
+        self.set_status(error.status)
+        if isinstance(error, TooManyRequests):
+            self.set_header("Retry-After", str(error.retry_after))
+        self._render(wish, ticket=None, code_svg="", problem=self.texts()(error.message), demo_link=None)
+
+    def _render(self, wish: Wish, **namespace: Any) -> None:
+        xsrf = self.xsrf_token.decode("ascii")
+        self.render("login.html", next=wish.next, xsrf=xsrf, **namespace)
+
+
+class Logout(PageHandler):
+    async def post(self) -> None:
+        current = await self.current()
+        if current is not None:
+            await sessions.end(self.context, current.session)
+        self.drop_cookie(self.cookie_names.session)
+        self.redirect("/", status=303)
+
+
+class Profile(PageHandler):
+    """The name that the person wants to be shown."""
+
+    async def post(self) -> None:
+        current = await self.current()
+        if current is None:
+            raise Unauthenticated
+        await sessions.choose_name(self.context, current.user, self.get_body_argument("name", ""))
+        self.redirect("/", status=303)
+
+
+class NotMe(PageHandler):
+    """Behind the link in the message after a login. GET changes nothing; the link itself is the authority."""
+
+    acts_on_cookie = False
+
+    @property
+    def logged_path(self) -> str:
+        return not_me.PATH + "…"
+
+    async def get(self, token: str) -> None:
+        self._show(await not_me.look(self.context, token), done=False)
+
+    async def post(self, token: str) -> None:
+        self._show(await not_me.end_login(self.context, token), done=True)
+
+    def _show(self, link: Any, *, done: bool) -> None:
+        if link is None:
+            self.set_status(404)
+            self.render("not_me.html", login=None, done=False, unknown=True)
+            return
+        login = _ShownLogin(
+            site_name(self.context, link.site),
+            link.browser,
+            link.system,
+            link.address,
+            self.texts().time(link.created_at, self.context.settings.site.timezone),
+        )
+        self.render("not_me.html", login=login, done=done, unknown=False)

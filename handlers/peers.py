@@ -1,0 +1,54 @@
+"""Whose request it is: the peer's address, or what a trusted proxy says (security rule 14)."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Iterable
+
+from tornado.httputil import HTTPServerRequest
+
+log = logging.getLogger("saoma.proxy")
+
+
+class Peers:
+    def __init__(self, trusted_proxies: Iterable[str]) -> None:
+        self._trusted = tuple(ipaddress.ip_network(network) for network in trusted_proxies)
+        self._warned = False
+
+    def address_of(self, request: HTTPServerRequest) -> str:
+        """The client's IP address as text.
+
+        The addresses of X-Forwarded-For are read from the right, as far as each hop is a proxy of ours: what
+        stands left of them was written by the client.
+        """
+        peer = request.remote_ip or ""
+        forwarded = request.headers.get_list("X-Forwarded-For")
+        if not forwarded:
+            return peer
+        if not self._trusts(peer):
+            self._warn(peer)
+            return peer
+        for hop in reversed(",".join(forwarded).split(",")):
+            candidate = hop.strip().strip("[]")
+            try:
+                peer = str(ipaddress.ip_address(candidate))
+            except ValueError:
+                break
+            if not self._trusts(peer):
+                break
+        return peer
+
+    def _trusts(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._trusted)
+
+    def _warn(self, peer: str) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "X-Forwarded-For from %s is ignored: it is not in server.trusted_proxies (told once)", peer
+            )

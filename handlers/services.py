@@ -1,0 +1,26 @@
+"""What the handlers call: the use cases, wired by `server.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.context import Context
+from flows.deliveries import Deliveries
+from flows.tickets import TicketDesk
+from handlers.peers import Peers
+from wechat.callback import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    context: Context
+    desk: TicketDesk
+    peers: Peers
+    own_hosts: frozenset[str]  # values of the Host header that are ours, in lower case
+    gate: Gate | None = None  # None where WeChat is not set up
+    deliveries: Deliveries | None = None
+    demo_phone: str = ""  # the emulated phone's address; in the demo alone
+
+    @property
+    def secure(self) -> bool:
+        return self.context.base_url.startswith("https://")

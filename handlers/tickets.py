@@ -1,0 +1,159 @@
+"""The REST part about tickets: a page's or a program's way to one login."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import codes
+from errors import BadRequest, TicketUnknown, Unauthenticated
+from flows import exchange, tickets, watch
+from flows.tickets import Wish
+from flows.watch import View
+from handlers.base import ApiHandler, equal
+from tickets import State
+from tickets.ticket import EXCHANGE_REPEAT_SECONDS
+
+MAX_WAIT = 30.0  # seconds
+
+
+class _NewTicket(BaseModel):
+    """Body of `POST /api/v1/tickets`; unknown members are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    method: Literal["wechat", "app"] = "wechat"
+    client: Literal["browser", "api"] = "browser"
+    next: str = Field("", max_length=2048)
+
+
+class Tickets(ApiHandler):
+    acts_on_cookie = False  # whoever asks gets a ticket of their own
+
+    async def post(self) -> None:
+        wanted = self._body()
+        site = self._registered_site() if wanted.client == "api" else ""
+        held = await self.services.desk.issue(
+            Wish(wanted.method, wanted.client, wanted.next, self.texts().language, self.device, site)
+        )
+        ticket, settings = held.ticket, self.context.settings.ticket
+        document: dict[str, Any] = {
+            "id": ticket.id,
+            "state": ticket.state,
+            "expires_in": int(settings.lifetime),
+            "interval": settings.interval,
+            "qr": ticket.code,
+        }
+        if wanted.client == "api":
+            document["secret"] = held.secret
+        else:
+            self.put_ticket_cookie(ticket.id, held.secret, settings.lifetime)
+        self.set_header("Location", f"/api/v1/tickets/{ticket.id}")
+        self.write_json(document, 201)
+
+    def _body(self) -> _NewTicket:
+        try:
+            return _NewTicket.model_validate_json(self.request.body or b"{}")
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "body"
+            raise BadRequest(f"{where}: {first['msg']}") from None
+
+    def _registered_site(self) -> str:
+        """The id of the site whose id and secret came by HTTP Basic (RFC 7617). Raises Unauthenticated."""
+        try:
+            given = base64.b64decode(self.authorization("Basic"), validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            given = ""
+        site_id, _, secret = given.partition(":")
+        for site in self.context.settings.sites:
+            # No break: the time taken tells nothing of which ids there are.
+            if equal(site_id, site.id) & equal(secret, site.secret.get_secret_value()):
+                return site.id
+        self.set_header("WWW-Authenticate", 'Basic realm="saoma", charset="UTF-8"')
+        raise Unauthenticated("An api client must be a registered site.")
+
+
+class Ticket(ApiHandler):
+    async def get(self, ticket_id: str) -> None:
+        """The state now, or with `wait` the next one (long poll)."""
+        secret, wait = self.ticket_secret(ticket_id), self._wait()
+        if wait:
+            seen = await watch.next_view(self.context, ticket_id, secret, self._known(), wait)
+        else:
+            seen = await watch.view(self.context, ticket_id, secret)
+        if seen.state is State.INVALID:
+            raise TicketUnknown
+        self.write_json(view_document(self, seen))
+
+    def _wait(self) -> float:
+        raw = self.get_query_argument("wait", "0")
+        try:
+            seconds = float(raw)
+        except ValueError:
+            seconds = -1.0
+        if not seconds >= 0:  # also what is no number at all
+            raise BadRequest("wait: should be a number of seconds.")
+        return min(seconds, MAX_WAIT)
+
+    def _known(self) -> State | None:
+        raw = self.get_query_argument("state", "")
+        try:
+            return State(raw) if raw else None
+        except ValueError:
+            raise BadRequest("state: should be a state of a ticket.") from None
+
+
+class Picture(ApiHandler):
+    """The code as a picture, for the browser that holds the ticket."""
+
+    async def get(self, ticket_id: str, kind: str) -> None:
+        ticket = await tickets.look(self.context, ticket_id, self.ticket_secret(ticket_id))
+        if kind == "svg":
+            self.set_header("Content-Type", "image/svg+xml")
+            self.finish(codes.svg(ticket.code))
+        else:
+            self.set_header("Content-Type", "image/png")
+            self.finish(codes.png(ticket.code))
+
+
+class Exchange(ApiHandler):
+    async def post(self, ticket_id: str) -> None:
+        former = self.get_cookie(self.cookie_names.session) or ""
+        collected = await exchange.exchange(
+            self.context, ticket_id, self.ticket_secret(ticket_id), former_token=former
+        )
+        document: dict[str, Any] = {
+            "state": collected.ticket.state,
+            "user": self.described(collected.user),
+            "next": collected.next,
+        }
+        if collected.ticket.client == "api":
+            document["token"] = collected.token
+        else:
+            self.put_cookie(
+                self.cookie_names.session, collected.token, self.context.settings.session.lifetime
+            )
+            # The secret is good for a repeat after a lost answer, and for nothing else any more.
+            secret = self.ticket_secret(ticket_id)
+            self.put_cookie(self.cookie_names.ticket(ticket_id), secret, EXCHANGE_REPEAT_SECONDS)
+        self.write_json(document)
+
+
+class Abandon(ApiHandler):
+    async def post(self, ticket_id: str) -> None:
+        ticket = await tickets.abandon(self.context, ticket_id, self.ticket_secret(ticket_id))
+        self.drop_cookie(self.cookie_names.ticket(ticket_id))
+        self.write_json({"state": ticket.state})
+
+
+def view_document(handler: ApiHandler, seen: View) -> dict[str, Any]:
+    """What a waiting page is told, by whichever way it waits."""
+    return {
+        "state": seen.state,
+        "user": handler.shown(seen.user) if seen.user else None,
+        "expires_in": max(0, int(seen.expires_in)),
+    }
