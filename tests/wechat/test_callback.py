@@ -618,6 +618,69 @@ def test_any_text_can_be_sealed(text: str) -> None:
     assert platform.open_frame(text_of(envelope, "Encrypt")).message == reply
 
 
+# --- Replies that another program made (`wechat.forward_url`) ---
+
+
+def sealed_by_another(reply: bytes, token: str = platform.TOKEN, key: str = platform.KEY) -> bytes:
+    """A reply in its envelope, as another program with our token and key makes it."""
+    encrypted = platform.encrypt(platform.padded(platform.frame(reply)), key)
+    signed = platform.signature(token, str(platform.NOW), platform.NONCE, encrypted)
+    return (
+        f"<xml><Encrypt><![CDATA[{encrypted}]]></Encrypt><MsgSignature><![CDATA[{signed}]]></MsgSignature>"
+        f"<TimeStamp>{platform.NOW}</TimeStamp><Nonce><![CDATA[{platform.NONCE}]]></Nonce></xml>"
+    ).encode()
+
+
+REPLY = text_reply(read_message(parse(platform.scan())), "hi", NOW)
+TO_ANOTHER = text_reply(read_message(parse(platform.scan("oOTHER"))), "hi", NOW)
+
+
+@pytest.mark.parametrize(
+    ("mode", "clear", "sealed"),
+    [(Mode.PLAIN, True, False), (Mode.COMPATIBLE, True, True), (Mode.SAFE, False, True)],
+)
+def test_a_reply_has_the_form_of_its_mode(mode: Mode, clear: bool, sealed: bool) -> None:
+    opener = gate(mode)
+    delivery = opener.open(*push(mode), NOW)
+    assert opener.is_reply(delivery, REPLY) == clear
+    assert opener.is_reply(delivery, sealed_by_another(REPLY)) == sealed
+    assert opener.is_reply(delivery, opener.seal(delivery, REPLY, NOW, counting()))
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_reply_is_for_the_person_who_caused_it(mode: Mode) -> None:
+    opener = gate(mode)
+    delivery = opener.open(*push(mode), NOW)
+    assert not opener.is_reply(delivery, TO_ANOTHER)
+    assert not opener.is_reply(delivery, sealed_by_another(TO_ANOTHER))
+
+
+@pytest.mark.parametrize("mode", ENCRYPTED_MODES)
+def test_a_sealed_reply_must_open(mode: Mode) -> None:
+    opener = gate(mode)
+    delivery = opener.open(*push(mode), NOW)
+    right = sealed_by_another(REPLY)
+    nonce = platform.NONCE.encode()
+    for wrong in (
+        sealed_by_another(REPLY, token=platform.OTHER_TOKEN),
+        sealed_by_another(REPLY, key=platform.OTHER_KEY),
+        right.replace(nonce, nonce[::-1]),
+        right.replace(b"<Nonce>", b"<Once>").replace(b"</Nonce>", b"</Once>"),
+        sealed_by_another(b"success"),
+        sealed_by_another(b"<!DOCTYPE xml>" + REPLY),
+        sealed_by_another(b"\xff"),
+    ):
+        assert not opener.is_reply(delivery, wrong)
+
+
+@given(st.sampled_from(Mode), st.binary() | st.text().map(str.encode) | st.just(b"success"))
+def test_nothing_else_is_a_reply(mode: Mode, body: bytes) -> None:
+    opener = gate(mode)
+    delivery = opener.open(*push(mode), NOW)
+    assert not opener.is_reply(delivery, body)
+    assert not opener.is_reply(delivery, sealed_by_another(body))
+
+
 # --- Anything at all ---
 
 

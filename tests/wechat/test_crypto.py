@@ -130,6 +130,15 @@ def test_refuses_padding_with_any_wrong_byte(size: int) -> None:
                 CRYPTO.decrypt(platform.encrypt(data[:at] + bytes([value]) + data[at + 1 :]))
 
 
+@pytest.mark.parametrize("size", [0, 33, 48, 64, 128, 255])
+def test_refuses_padding_of_a_size_that_is_none(size: int) -> None:
+    """Every byte of it is the size, as it should be: the size alone is wrong."""
+    padding = bytes([size]) * (size or 32)
+    text = b"x" * (-len(platform.frame(b"") + padding) % 32)
+    with pytest.raises(DecryptionFailed):
+        CRYPTO.decrypt(platform.encrypt(platform.frame(text) + padding))
+
+
 @pytest.mark.parametrize("length", [0, 1, 4, 6, 256, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 def test_refuses_every_wrong_length(length: int) -> None:
     frame = platform.RANDOM + length.to_bytes(4, "big") + b"hello" + platform.APPID.encode()

@@ -159,6 +159,8 @@ def test_refuses_what_is_not_well_formed(body: bytes) -> None:
         (b"\xef\xbb\xbf<xml><a>1</a></xml>", {"a": "1"}),
         (b" \r\n\t<xml><a>1</a></xml>\n\n", {"a": "1"}),
         (b"<?xml version='1.0' encoding='UTF-8'?><xml><a>1</a></xml>", {"a": "1"}),
+        (b" \n<?xml version='1.0' encoding='UTF-8'?><xml><a>1</a></xml>", {"a": "1"}),
+        (b"\xef\xbb\xbf\r\n<?xml version='1.0' encoding='UTF-8'?><xml><a>1</a></xml>", {"a": "1"}),
         # A declared encoding must not change what was signed.
         (
             "<?xml version='1.0' encoding='iso-8859-1'?><xml><a>扫</a></xml>".encode(),
