@@ -189,6 +189,7 @@ class ShowCodeHandler(_Handler):
     """The picture of a code; needs no token. 404 for a ticket that is unknown or expired."""
 
     def get(self) -> None:
+        self.platform.calls[SHOWQRCODE] += 1
         code = self.platform.codes.get(self.get_query_argument("ticket", ""))
         if code is None or code.expired(self.platform.now()):
             raise HTTPError(404)

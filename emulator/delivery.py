@@ -12,7 +12,7 @@ from functools import cached_property
 from urllib.parse import urlencode
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
-from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError, SimpleAsyncHTTPClient
+from tornado.simple_httpclient import HTTPTimeoutError, SimpleAsyncHTTPClient
 
 from emulator.platform import MAX_TEXT_BYTES, Platform
 from wechat.callback import Mode
@@ -154,7 +154,7 @@ class Courier:
             response = await self._client.fetch(request, raise_error=False)
         except HTTPTimeoutError:
             return replace(attempt, seconds=self.timeout, fault=f"no answer within {self.timeout:g} s")
-        except (OSError, HTTPClientError, HTTPStreamClosedError) as error:
+        except (OSError, HTTPClientError) as error:
             return replace(attempt, fault=f"no answer: {error}")
         answer = response.body or b""
         attempt = replace(attempt, seconds=response.request_time or 0.0, status=response.code, answer=answer)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 
 from emulator.app import make_app
 from emulator.delivery import TIMEOUT, TRIES, Courier
@@ -41,15 +41,16 @@ class Emulator:
         quotas: Mapping[str, int] | None = None,
     ) -> Emulator:
         """Serves on `port`, 0 for a free one. Needs a running event loop. Raises OSError for a taken port."""
-        sockets = bind_sockets(port, ADDRESS)
-        base_url = f"http://{ADDRESS}:{sockets[0].getsockname()[1]}"
+        listener = socket.create_server((ADDRESS, port))
+        listener.setblocking(False)
+        base_url = f"http://{ADDRESS}:{listener.getsockname()[1]}"
         platform = Platform(
             account, base_url=base_url, now=now, token=token, token_lifetime=token_lifetime, quotas=quotas
         )
         courier = Courier(platform, timeout=timeout, tries=tries)
         phone = Phone(platform, courier)
         server = HTTPServer(make_app(platform, phone))
-        server.add_sockets(sockets)
+        server.add_socket(listener)
         return cls(platform, courier, phone, server)
 
     @property
