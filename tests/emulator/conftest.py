@@ -33,6 +33,6 @@ async def callback(mode: Mode) -> AsyncIterator[Callback]:
 
 @pytest_asyncio.fixture
 async def emulator(callback: Callback, mode: Mode) -> AsyncIterator[Emulator]:
-    emulator = Emulator.start(account(mode, callback.url), timeout=0.3)
+    emulator = Emulator.start(account(mode, callback.url))
     yield emulator
     await emulator.stop()
