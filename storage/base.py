@@ -10,7 +10,12 @@ database cannot do that (MongoDB without a replica set, tickets in Redis) each c
 they take effect in the order written. So work puts idempotent effects first and the mark that says "done"
 last, may be run again from its beginning, and waits for nothing but its transaction.
 
-What `transact` has returned from is durable. Every call may raise StoreUnavailable.
+What `transact` has returned from is durable. Every call may raise StoreUnavailable; `transact` does so within
+TIMEOUT_SECONDS where the store is away or hangs. A change that was not acknowledged may still have happened.
+
+Text is stored as it is, NUL characters too, but a lone surrogate is no text: whatever is given one raises
+ValueError. A value that is no scalar raises TypeError, so that no JSON becomes an operator of the database.
+Whatever takes a user's id takes that of one who was merged away, too, and means the survivor.
 """
 
 from __future__ import annotations
@@ -26,6 +31,12 @@ from tickets import Ticket
 Result = TypeVar("Result")
 
 MAX_PAGE = 200  # the longest list that one call returns
+TIMEOUT_SECONDS = 3.5  # WeChat must have its 503 within 4 s
+
+
+def page_size(limit: int) -> int:
+    """`limit` within what one call returns: 1 to MAX_PAGE."""
+    return max(1, min(limit, MAX_PAGE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +72,13 @@ class Users(ABC):
 
         A profile that arrives after the person unfollowed is dropped. A unionid that another person has
         merges the two: the older survives with the identities, sessions and log lines of both, blocked if
-        either was, and the other's id in `previous_ids`.
+        either was, and the other's id in `previous_ids` (sorted). Logins are added up; the chosen name is
+        the older's unless blank.
         """
 
     @abstractmethod
     async def get(self, user_id: str) -> User | None:
-        """The person; the survivor where `user_id` was merged away."""
+        """The person; the survivor where `user_id` was merged away; None where there is nobody."""
 
     @abstractmethod
     async def by_identity(self, provider: str, subject: str) -> User | None: ...
@@ -83,11 +95,14 @@ class Users(ABC):
 
     @abstractmethod
     async def forget(self, user_id: str) -> None:
-        """Deletes the person with identities, sessions, links and log lines."""
+        """Deletes the person with identities, sessions, links and log lines. Tickets go at their expiry."""
 
     @abstractmethod
     async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
-        """People, the oldest first, whose chosen name, nickname or subject contains `text` ("": all)."""
+        """People, the oldest first, whose chosen name, nickname or subject contains `text` ("": all).
+
+        A to Z match in either case. Raises ValueError for a cursor that no page had.
+        """
 
 
 class Sessions(ABC):
@@ -153,7 +168,7 @@ class Deliveries(ABC):
 
     @abstractmethod
     async def mark(self, delivery_key: str, reply: bytes, *, expires_at: float) -> None:
-        """Notes that it was done. The first mark stays."""
+        """Notes that it was done. The first mark stays until it is swept."""
 
     @abstractmethod
     async def bind(self, signature: str, body_hash: bytes, *, expires_at: float) -> bool:
@@ -162,7 +177,8 @@ class Deliveries(ABC):
 
 class Links(ABC):
     @abstractmethod
-    async def create(self, link: Link) -> None: ...
+    async def create(self, link: Link) -> None:
+        """A link whose token is already there is no second link."""
 
     @abstractmethod
     async def get(self, token_hash: bytes, *, now: float) -> Link | None:
@@ -179,7 +195,8 @@ class Logins(ABC):
         """A line whose id is already there is no second line."""
 
     @abstractmethod
-    async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]: ...
+    async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]:
+        """Everybody's lines or one person's, the newest first."""
 
 
 class Transaction(Protocol):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any, Protocol, TypeAlias
 
-from storage.records import Identity, Link, Login, Profile, Session
+from storage.records import Identity, Link, Login, Profile, Session, User
 from tickets import Device, Scanner, State, Ticket
 
 Row: TypeAlias = "dict[str, Any]"
@@ -99,3 +100,31 @@ def login_row(login: Login) -> Row:
 
 def login_of(row: Readable) -> Login:
     return Login(**{name: row[name] for name in _LOGIN_FIELDS})
+
+
+def cursor_after(user: User) -> str:
+    """The place behind `user` in the list of people. It stands when that person is forgotten or merged."""
+    return f"{user.created_at!r} {user.id}"
+
+
+def place_of(cursor: str) -> tuple[float, str]:
+    """`created_at` and id that the cursor stands behind; "" is the beginning. Raises ValueError."""
+    if not cursor:
+        return (-1.0, "")
+    created_at, separator, user_id = cursor.partition(" ")
+    if not separator or not math.isfinite(float(created_at)):
+        raise ValueError("no cursor of ours")
+    return (float(created_at), user_id)
+
+
+def scalars(**values: object) -> Row:
+    """`values`, for a driver that would store or even obey anything else.
+
+    Raises TypeError for what is neither text, bytes nor a number, ValueError for text with a lone surrogate.
+    """
+    for name, value in values.items():
+        if not isinstance(value, str | bytes | bool | int | float):
+            raise TypeError(f"not to be stored: {name} is of type {type(value).__name__}")
+        if isinstance(value, str):
+            value.encode()
+    return values

@@ -11,13 +11,12 @@ from typing import Any
 
 from errors import StoreLocked, StoreUnavailable, TicketUnknown
 from storage import base, codec
-from storage.base import MAX_PAGE, Page, Result
+from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Page, Result, page_size
 from storage.records import Link, Login, Profile, Session, User
 from storage.sqlite_writer import Writer
 from tickets import State, Ticket
 
 SCHEMA_VERSION = 1
-TIMEOUT_SECONDS = 4.0  # a store that hangs is a store that is not there
 
 _SCHEMA = """
 CREATE TABLE users (
@@ -171,6 +170,12 @@ class _Collection:
     def _changed(self, statement: str, *values: Any) -> bool:
         return self._execute(statement, values).rowcount > 0
 
+    def _survivor(self, user_id: str) -> str:
+        """The id of the person that `user_id` was merged into, else `user_id`."""
+        row = self._one("SELECT user_id FROM former_users WHERE id = ?", user_id)
+        survivor: str = row["user_id"] if row else user_id
+        return survivor
+
 
 def _insert(table: str, columns: Sequence[str], *, or_ignore: bool = False) -> str:
     verb = "INSERT OR IGNORE" if or_ignore else "INSERT"
@@ -229,10 +234,7 @@ class _Users(_Collection, base.Users):
         return self._require(user_id)
 
     async def get(self, user_id: str) -> User | None:
-        row = self._one("SELECT * FROM users WHERE id = ?", user_id)
-        if row is None:
-            former = self._one("SELECT user_id FROM former_users WHERE id = ?", user_id)
-            row = former and self._one("SELECT * FROM users WHERE id = ?", former["user_id"])
+        row = self._one("SELECT * FROM users WHERE id = ?", self._survivor(user_id))
         return self._assemble(row) if row else None
 
     async def by_identity(self, provider: str, subject: str) -> User | None:
@@ -240,36 +242,37 @@ class _Users(_Collection, base.Users):
         return self._require(user_id) if user_id else None
 
     async def set_chosen_name(self, user_id: str, name: str) -> None:
-        self._execute("UPDATE users SET chosen_name = ? WHERE id = ?", (name, user_id))
+        self._execute("UPDATE users SET chosen_name = ? WHERE id = ?", (name, self._survivor(user_id)))
 
     async def set_blocked(self, user_id: str, blocked: bool) -> None:
-        self._execute("UPDATE users SET blocked = ? WHERE id = ?", (blocked, user_id))
+        self._execute("UPDATE users SET blocked = ? WHERE id = ?", (blocked, self._survivor(user_id)))
 
     async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
         self._execute(
             "UPDATE users SET login_count = login_count + 1, last_login_at = ?, last_ticket_id = ?"
             " WHERE id = ? AND last_ticket_id <> ?",
-            (now, ticket_id, user_id, ticket_id),
+            (now, ticket_id, self._survivor(user_id), ticket_id),
         )
 
     async def forget(self, user_id: str) -> None:
+        user_id = self._survivor(user_id)
         for table in ("identities", "sessions", "links", "logins", "former_users"):
             self._execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))  # noqa: S608
         self._execute("DELETE FROM users WHERE id = ?", (user_id,))
 
     async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
-        limit = min(limit, MAX_PAGE)
-        after = self._one("SELECT created_at, id FROM users WHERE id = ?", cursor) if cursor else None
-        pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        limit = page_size(limit)
+        created_at, user_id = codec.place_of(cursor)
+        # instr, for LIKE ends at a NUL character; lower changes A to Z only.
         rows = self._execute(
-            "SELECT * FROM users WHERE (created_at, id) > (?, ?) AND (? = '%%'"
-            " OR chosen_name LIKE ? ESCAPE '\\' OR id IN (SELECT user_id FROM identities"
-            " WHERE nickname LIKE ? ESCAPE '\\' OR subject LIKE ? ESCAPE '\\'))"
-            " ORDER BY created_at, id LIMIT ?",
-            (*(tuple(after) if after else (-1.0, "")), pattern, pattern, pattern, pattern, limit + 1),
+            "SELECT * FROM users WHERE (created_at, id) > (:created_at, :id) AND (:text = ''"
+            " OR instr(lower(chosen_name), lower(:text)) OR id IN (SELECT user_id FROM identities"
+            " WHERE instr(lower(nickname), lower(:text)) OR instr(lower(subject), lower(:text))))"
+            " ORDER BY created_at, id LIMIT :limit",
+            {"created_at": created_at, "id": user_id, "text": text, "limit": limit + 1},
         ).fetchall()
         found = tuple(self._assemble(row) for row in rows[:limit])
-        return Page(found, found[-1].id if len(rows) > limit else "")
+        return Page(found, codec.cursor_after(found[-1]) if len(rows) > limit else "")
 
     def _user_of(self, provider: str, subject: str) -> str | None:
         row = self._one(
@@ -316,17 +319,19 @@ class _Users(_Collection, base.Users):
                 f"UPDATE {table} SET user_id = ? WHERE user_id = ?",  # noqa: S608
                 (older["id"], younger["id"]),
             )
+        latest = younger if younger["last_login_at"] > older["last_login_at"] else older
         self._execute("DELETE FROM users WHERE id = ?", (younger["id"],))
         self._execute("INSERT INTO former_users (id, user_id) VALUES (?, ?)", (younger["id"], older["id"]))
         self._execute(
             "UPDATE users SET unionid = ?, blocked = ?, chosen_name = ?, login_count = login_count + ?,"
-            " last_login_at = ? WHERE id = ?",
+            " last_login_at = ?, last_ticket_id = ? WHERE id = ?",
             (
                 unionid,
                 older["blocked"] or younger["blocked"],
                 older["chosen_name"] or younger["chosen_name"],
                 younger["login_count"],
-                max(older["last_login_at"], younger["last_login_at"]),
+                latest["last_login_at"],
+                latest["last_ticket_id"],
                 older["id"],
             ),
         )
@@ -370,14 +375,14 @@ class _Sessions(_Collection, base.Sessions):
     async def revoke_of_user(self, user_id: str, *, provider: str | None = None) -> None:
         self._execute(
             "UPDATE sessions SET revoked = 1 WHERE user_id = ? AND (? IS NULL OR provider = ?)",
-            (user_id, provider, provider),
+            (self._survivor(user_id), provider, provider),
         )
 
     async def of_user(self, user_id: str, *, now: float) -> Sequence[Session]:
         rows = self._execute(
             "SELECT * FROM sessions WHERE user_id = ? AND revoked = 0 AND expires_at > ?"
-            " ORDER BY created_at DESC LIMIT ?",
-            (user_id, now, MAX_PAGE),
+            " ORDER BY created_at DESC, id DESC LIMIT ?",
+            (self._survivor(user_id), now, MAX_PAGE),
         )
         return [codec.session_of(row) for row in rows]
 
@@ -409,7 +414,7 @@ class _Tickets(_Collection, base.Tickets):
         rows = self._execute(
             "SELECT * FROM tickets WHERE user_id = ? AND user_id <> '' AND expires_at > ?"
             " AND state IN (?, ?)",
-            (user_id, now, State.SCANNED, State.CONFIRMED),
+            (self._survivor(user_id), now, State.SCANNED, State.CONFIRMED),
         )
         return [codec.ticket_of(row) for row in rows]
 
@@ -430,7 +435,7 @@ class _Deliveries(_Collection, base.Deliveries):
 
 class _Links(_Collection, base.Links):
     async def create(self, link: Link) -> None:
-        self._execute(_insert("links", codec.LINK_COLUMNS), codec.link_row(link))
+        self._execute(_insert("links", codec.LINK_COLUMNS, or_ignore=True), codec.link_row(link))
 
     async def get(self, token_hash: bytes, *, now: float) -> Link | None:
         row = self._one(
@@ -450,9 +455,10 @@ class _Logins(_Collection, base.Logins):
         self._execute(_insert("logins", codec.LOGIN_COLUMNS, or_ignore=True), codec.login_row(login))
 
     async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]:
+        whose = None if user_id is None else self._survivor(user_id)
         rows = self._execute(
-            "SELECT * FROM logins WHERE ? IS NULL OR user_id = ? ORDER BY at DESC LIMIT ?",
-            (user_id, user_id, min(limit, MAX_PAGE)),
+            "SELECT * FROM logins WHERE ? IS NULL OR user_id = ? ORDER BY at DESC, id DESC LIMIT ?",
+            (whose, whose, page_size(limit)),
         )
         return [codec.login_of(row) for row in rows]
 

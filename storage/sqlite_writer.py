@@ -92,7 +92,7 @@ class Writer:
                 except sqlite3.OperationalError:
                     raise  # disk full, input or output error: the whole transaction is in doubt
                 except Exception as error:
-                    job.error = error
+                    job.error = _in_our_words(error)
                     execute("ROLLBACK TO work")
                 execute("RELEASE work")
             execute("COMMIT")
@@ -112,6 +112,13 @@ class Writer:
                 loop.call_soon_threadsafe(_settle, jobs)
             except RuntimeError:
                 log.warning("a loop was closed before the store had answered it")
+
+
+def _in_our_words(error: Exception) -> Exception:
+    """TypeError for what Python's driver says (each version differently) of a value that is no scalar."""
+    if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
+        return TypeError(f"not to be stored: {error}")
+    return error
 
 
 def _run_to_end(coroutine: Coroutine[Any, Any, Result]) -> Result:

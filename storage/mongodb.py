@@ -1,0 +1,353 @@
+"""The store for more than one process: MongoDB, by way of Motor.
+
+No transactions: they need a replica set. Each call is made of conditional changes of one document, so ordered
+that a crash between two of them is repaired by running the call again. Expiry is part of every query; indexes
+that delete what has expired are made where the server has them, and only save the sweep some work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bson.errors import BSONError
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import IndexModel, ReadPreference
+from pymongo.errors import (
+    DocumentTooLarge,
+    DuplicateKeyError,
+    InvalidName,
+    OperationFailure,
+    PyMongoError,
+)
+
+from errors import StoreUnavailable, TicketUnknown
+from storage import base, codec
+from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Result, page_size
+from storage.codec import Row
+from storage.mongodb_people import MAX_TRIES, People
+from storage.records import Link, Login, Session
+from tickets import State, Ticket
+
+DEFAULT_DATABASE = "saoma"
+SELECTION_MILLISECONDS = 2500  # to find a server; all three within base.TIMEOUT_SECONDS
+CONNECT_MILLISECONDS = 2000
+ANSWER_MILLISECONDS = 3000
+# The server's clock may differ from ours: what it deletes by itself has long been over.
+TTL_SLACK_SECONDS = 3600
+
+_UNIQUE: Mapping[str, Sequence[Sequence[str]]] = {
+    "identities": [("provider", "subject")],
+    "sessions": [("id",), ("token_hash",)],
+}
+_INDEXES: Mapping[str, Sequence[Sequence[str]]] = {
+    "users": [("created_at", "_id"), ("merged_into", "absorbed")],
+    "identities": [("user_id",), ("user_created_at", "user_id")],
+    "unionids": [("user_id",)],
+    "sessions": [("user_id",), ("expires_at",)],
+    "tickets": [("user_id",), ("expires_at",)],
+    "deliveries": [("expires_at",)],
+    "signatures": [("expires_at",)],
+    "links": [("user_id",), ("expires_at",)],
+    "logins": [("at",), ("user_id", "at")],
+}
+_EXPIRING = ("tickets", "sessions", "deliveries", "signatures", "links")
+
+log = logging.getLogger("saoma.storage")
+
+
+async def open(url: str) -> MongoStorage:
+    """Opens the database that the path of `url` names (default `saoma`) and makes its indexes.
+
+    Raises StoreUnavailable where the address cannot be understood, nobody answers, or access is refused.
+    """
+    try:
+        client: Any = AsyncIOMotorClient(
+            url,
+            appname="saoma",
+            w="majority",
+            journal=True,
+            wTimeoutMS=ANSWER_MILLISECONDS,
+            serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
+            connectTimeoutMS=CONNECT_MILLISECONDS,
+            socketTimeoutMS=ANSWER_MILLISECONDS,
+            waitQueueTimeoutMS=SELECTION_MILLISECONDS,
+        )
+        database = client.get_default_database(DEFAULT_DATABASE).with_options(
+            read_preference=ReadPreference.PRIMARY
+        )
+    except (PyMongoError, InvalidName, ValueError, TypeError):
+        # What the driver says may quote a part of the address, and that may be the password.
+        raise StoreUnavailable(
+            "storage.url is no address that MongoDB's driver understands: it must look like"
+            " mongodb://user:password@host:27017/saoma, with the special characters of user and password"
+            " percent-encoded."
+        ) from None
+    storage = MongoStorage(client, database)
+    try:
+        await storage.prepare()
+    except StoreUnavailable as error:
+        await storage.close()
+        raise StoreUnavailable(
+            f"The MongoDB of storage.url did not answer or did not let us in: {_named(error.__cause__)}."
+        ) from error
+    return storage
+
+
+class MongoStorage(base.Storage):
+    def __init__(self, client: Any, database: Any) -> None:
+        self._client = client
+        self._database = database
+        self._transaction = _Transaction(database)
+
+    async def prepare(self) -> None:
+        """Makes the indexes. What the contract stands on must be there; what only deletes may be missing."""
+        for name, indexes in _UNIQUE.items():
+            await self._make_indexes(name, [IndexModel(list(fields), unique=True) for fields in indexes])
+        for name, indexes in _INDEXES.items():
+            await self._make_indexes(name, [IndexModel(list(fields)) for fields in indexes])
+        try:
+            for name in _EXPIRING:
+                await self._database[name].create_index("expires_on", expireAfterSeconds=TTL_SLACK_SECONDS)
+        except OperationFailure as error:
+            log.info("the server deletes nothing by itself, the sweep will: code %s", error.code)
+        except PyMongoError as error:
+            raise _unavailable(error) from error
+
+    async def transact(self, work: Callable[[base.Transaction], Awaitable[Result]]) -> Result:
+        return await _answered(work(self._transaction))
+
+    async def sweep(self, *, now: float) -> None:
+        for name in _EXPIRING:
+            await _answered(self._database[name].delete_many({"expires_at": {"$lte": now}}))
+        await _answered(self._transaction.users.finish_merges())
+
+    async def ping(self) -> None:
+        await _answered(
+            self._database["health"].update_one({"_id": "ping"}, {"$inc": {"count": 1}}, upsert=True)
+        )
+
+    async def close(self) -> None:
+        self._client.close()
+
+    async def _make_indexes(self, name: str, indexes: list[IndexModel]) -> None:
+        await _answered(self._database[name].create_indexes(indexes))
+
+
+async def _answered(operation: Awaitable[Result]) -> Result:
+    """The outcome of `operation`, with MongoDB's failures as those of the contract."""
+    try:
+        return await asyncio.wait_for(operation, TIMEOUT_SECONDS)
+    except (DocumentTooLarge, BSONError) as error:
+        raise ValueError(f"not to be stored: {error}") from error
+    except (TimeoutError, PyMongoError) as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    log.error("MongoDB did not do what was asked: %s", _named(error))
+    return StoreUnavailable()
+
+
+def _named(error: BaseException | None) -> str:
+    """The kind of failure; the driver's own words may quote what is stored."""
+    code = getattr(error, "code", None)
+    return type(error).__name__ + ("" if code is None else f", code {code}")
+
+
+def _expiring(row: Row) -> Row:
+    """The row with its end as a date too: the server's own deleting knows no other kind of time."""
+    return {**row, "expires_on": datetime.fromtimestamp(row["expires_at"], UTC)}
+
+
+async def _insert_first(collection: Any, row: Row) -> bool:
+    """Whether the row was stored: False where there is one in its place."""
+    try:
+        await collection.insert_one(row)
+    except DuplicateKeyError:
+        return False
+    return True
+
+
+class _Sessions(base.Sessions):
+    """`_id` is the ticket's: a ticket is collected once."""
+
+    def __init__(self, database: Any, people: People) -> None:
+        self._collection = database["sessions"]
+        self._people = people
+
+    async def create(self, session: Session) -> Session:
+        if await _insert_first(self._collection, {"_id": session.ticket_id, **self._row(session)}):
+            return session
+        stored = await self._collection.find_one({"_id": session.ticket_id})
+        assert stored is not None, "ids and tokens are random, so only the ticket can be the same"
+        return codec.session_of(stored)
+
+    async def replace(self, former: Session, session: Session) -> bool:
+        place = {**codec.scalars(_id=session.ticket_id, id=former.id), "revoked": False}
+        result = await self._collection.update_one(place, {"$set": self._row(session)})
+        return bool(result.matched_count)
+
+    async def get(self, token_hash: bytes) -> Session | None:
+        row = await self._collection.find_one(codec.scalars(token_hash=token_hash))
+        return codec.session_of(row) if row else None
+
+    async def touch(self, session_id: str, *, now: float) -> None:
+        await self._collection.update_one(
+            codec.scalars(id=session_id), {"$set": codec.scalars(last_used_at=now)}
+        )
+
+    async def revoke(self, session_id: str) -> None:
+        await self._revoke(codec.scalars(id=session_id))
+
+    async def revoke_of_ticket(self, ticket_id: str) -> None:
+        await self._revoke(codec.scalars(_id=ticket_id))
+
+    async def revoke_of_user(self, user_id: str, *, provider: str | None = None) -> None:
+        which: Row = {} if provider is None else codec.scalars(provider=provider)
+        await self._revoke({**which, "user_id": {"$in": await self._people.ids(user_id)}})
+
+    async def of_user(self, user_id: str, *, now: float) -> Sequence[Session]:
+        rows = self._collection.find(
+            {
+                "user_id": {"$in": await self._people.ids(user_id)},
+                "revoked": False,
+                "expires_at": {"$gt": now},
+            }
+        )
+        newest_first = rows.sort([("created_at", -1), ("id", -1)]).limit(MAX_PAGE)
+        return [codec.session_of(row) async for row in newest_first]
+
+    async def _revoke(self, which: Row) -> None:
+        await self._collection.update_many(which, {"$set": {"revoked": True}})
+
+    def _row(self, session: Session) -> Row:
+        return _expiring(codec.scalars(**codec.session_row(session)))
+
+
+class _Tickets(base.Tickets):
+    """A version counts the changes: one is made only where nobody was quicker."""
+
+    def __init__(self, database: Any, people: People) -> None:
+        self._collection = database["tickets"]
+        self._people = people
+
+    async def create(self, ticket: Ticket) -> None:
+        if not await _insert_first(self._collection, {"_id": ticket.id, "version": 0, **self._row(ticket)}):
+            raise ValueError("the id is taken")
+
+    async def get(self, ticket_id: str, *, now: float) -> Ticket | None:
+        row = await self._alive(ticket_id, now)
+        return codec.ticket_of(row) if row else None
+
+    async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
+        for attempt in range(MAX_TRIES):
+            row = await self._alive(ticket_id, now)
+            if row is None:
+                raise TicketUnknown
+            ticket = codec.ticket_of(row)
+            changed = change(ticket)
+            if changed is ticket:
+                return ticket
+            result = await self._collection.update_one(
+                {"_id": ticket_id, "version": row["version"]},
+                {"$set": self._row(changed), "$inc": {"version": 1}},
+            )
+            if result.matched_count:
+                return changed
+            await asyncio.sleep(random.uniform(0, 0.002 * min(attempt, 20)))
+        raise StoreUnavailable
+
+    async def pending_of_user(self, user_id: str, *, now: float) -> Sequence[Ticket]:
+        if not user_id:
+            return []
+        rows = self._collection.find(
+            {
+                "user_id": {"$in": await self._people.ids(user_id)},
+                "state": {"$in": [State.SCANNED.value, State.CONFIRMED.value]},
+                "expires_at": {"$gt": now},
+            }
+        )
+        return [codec.ticket_of(row) async for row in rows]
+
+    async def _alive(self, ticket_id: str, now: float) -> Row | None:
+        row: Row | None = await self._collection.find_one(
+            {**codec.scalars(_id=ticket_id), "expires_at": {"$gt": now}}
+        )
+        return row
+
+    def _row(self, ticket: Ticket) -> Row:
+        return _expiring(codec.scalars(**codec.ticket_row(ticket)))
+
+
+class _Deliveries(base.Deliveries):
+    def __init__(self, database: Any) -> None:
+        self._deliveries = database["deliveries"]
+        self._signatures = database["signatures"]
+
+    async def reply_to(self, delivery_key: str, *, now: float) -> bytes | None:
+        row = await self._deliveries.find_one({**codec.scalars(_id=delivery_key), "expires_at": {"$gt": now}})
+        return row["reply"] if row else None
+
+    async def mark(self, delivery_key: str, reply: bytes, *, expires_at: float) -> None:
+        row = codec.scalars(_id=delivery_key, reply=reply, expires_at=expires_at)
+        await _insert_first(self._deliveries, _expiring(row))
+
+    async def bind(self, signature: str, body_hash: bytes, *, expires_at: float) -> bool:
+        row = codec.scalars(_id=signature, body_hash=body_hash, expires_at=expires_at)
+        if await _insert_first(self._signatures, _expiring(row)):
+            return True
+        stored = await self._signatures.find_one({"_id": signature})
+        return stored is not None and stored["body_hash"] == body_hash
+
+
+class _Links(base.Links):
+    """`_id` is the token's hash."""
+
+    def __init__(self, database: Any) -> None:
+        self._collection = database["links"]
+
+    async def create(self, link: Link) -> None:
+        row = _expiring(codec.scalars(**codec.link_row(link)))
+        await _insert_first(self._collection, {"_id": link.token_hash, **row})
+
+    async def get(self, token_hash: bytes, *, now: float) -> Link | None:
+        row = await self._collection.find_one(self._usable(token_hash, now))
+        return codec.link_of(row) if row else None
+
+    async def use(self, token_hash: bytes, *, now: float) -> Link | None:
+        row = await self._collection.find_one_and_update(
+            self._usable(token_hash, now), {"$set": {"used": True}}
+        )
+        return codec.link_of(row) if row else None
+
+    def _usable(self, token_hash: bytes, now: float) -> Row:
+        return {**codec.scalars(_id=token_hash), "used": False, "expires_at": {"$gt": now}}
+
+
+class _Logins(base.Logins):
+    def __init__(self, database: Any, people: People) -> None:
+        self._collection = database["logins"]
+        self._people = people
+
+    async def append(self, login: Login) -> None:
+        await _insert_first(self._collection, {"_id": login.id, **codec.scalars(**codec.login_row(login))})
+
+    async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]:
+        whose: Row = {} if user_id is None else {"user_id": {"$in": await self._people.ids(user_id)}}
+        rows = self._collection.find(whose).sort([("at", -1), ("_id", -1)]).limit(page_size(limit))
+        return [codec.login_of(row) async for row in rows]
+
+
+class _Transaction:
+    def __init__(self, database: Any) -> None:
+        self.users = People(database)
+        self.sessions = _Sessions(database, self.users)
+        self.tickets = _Tickets(database, self.users)
+        self.deliveries = _Deliveries(database)
+        self.links = _Links(database)
+        self.logins = _Logins(database, self.users)
