@@ -59,6 +59,11 @@ class Deliveries:
             running.add_done_callback(lambda task: self._done(key, task))
         return await asyncio.shield(running)
 
+    async def finish(self, seconds: float) -> None:
+        """Returns when what is being handled has been answered, or after that long."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=seconds)
+
     def _done(self, key: str, task: asyncio.Task[bytes]) -> None:
         del self._running[key]
         if not task.cancelled():

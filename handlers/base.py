@@ -21,6 +21,7 @@ from handlers.device import names_of
 from handlers.services import Services
 from storage.records import User
 from tickets import Device, State
+from tickets.ticket import EXCHANGE_REPEAT_SECONDS, EXTENSION_SECONDS
 from translations import Texts
 
 log = logging.getLogger("saoma.web")
@@ -30,6 +31,7 @@ POLICY = (
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 MISDIRECTED = 421
+GRACE_SECONDS = EXTENSION_SECONDS + EXCHANGE_REPEAT_SECONDS
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
@@ -70,6 +72,9 @@ class BaseHandler(RequestHandler):
             raise HTTPError(MISDIRECTED)
         if self.services.secure:
             self.set_header("Strict-Transport-Security", "max-age=31536000")
+
+    def compute_etag(self) -> None:
+        """None: what is never stored needs no tag."""
 
     # Whose request it is.
 
@@ -134,12 +139,15 @@ class BaseHandler(RequestHandler):
         self.put_cookie(name, "", 0)
 
     def put_ticket_cookie(self, ticket_id: str, secret: str, seconds: float) -> None:
-        """Hands the secret to the browser; beyond eight the oldest tickets' cookies are taken back."""
+        """Hands the secret to the browser for the ticket's `seconds` and what scan and exchange may add.
+
+        Beyond eight the oldest tickets' cookies are taken back.
+        """
         names = self.cookie_names
         others = [known for known in names.ticket_ids(self.cookies) if known != ticket_id]
         for old in others[: max(0, len(others) + 1 - MAX_TICKETS)]:
             self.drop_cookie(names.ticket(old))
-        self.put_cookie(names.ticket(ticket_id), secret, seconds)
+        self.put_cookie(names.ticket(ticket_id), secret, seconds + GRACE_SECONDS)
 
     def held_tickets(self) -> list[tuple[str, str]]:
         """(id, secret) of this browser's tickets, the newest first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 import codes
 from errors import MethodUnavailable, SaomaError, TooManyRequests, Unauthenticated
@@ -86,7 +85,6 @@ class Login(SitePage):
         ticket = held.ticket
         left = ticket.expires_at - self.context.now()
         self.put_ticket_cookie(ticket.id, held.secret, left)
-        demo = self.services.demo_phone
         self._render(
             wish,
             ticket=_ShownTicket(
@@ -98,7 +96,7 @@ class Login(SitePage):
             ),
             code_svg=codes.svg(ticket.code),
             problem=None,
-            demo_link=f"{demo}?{urlencode({'scan': ticket.code})}" if demo else None,
+            demo_link=ticket.code if self.services.demo else None,
         )
 
     def _show_problem(self, wish: Wish, error: SaomaError) -> None:

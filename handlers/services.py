@@ -19,7 +19,7 @@ class Services:
     own_hosts: frozenset[str]  # values of the Host header that are ours, in lower case
     gate: Gate | None = None  # None where WeChat is not set up
     deliveries: Deliveries | None = None
-    demo_phone: str = ""  # the emulated phone's address; in the demo alone
+    demo: bool = False  # the codes lead to the emulated phone, so the page links to it
 
     @property
     def secure(self) -> bool:

@@ -1,0 +1,351 @@
+"""Builds the application from the settings, serves it, drains on SIGTERM. The command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+import config
+import logs
+from broker.local import LocalBroker
+from config import FaultySettings, Settings
+from emulator import Account, Emulator
+from errors import StoreUnavailable
+from flows.code_pool import CodePool
+from flows.context import Context
+from flows.deliveries import Deliveries
+from flows.profiles import ProfileFetcher
+from flows.relay import Relay
+from flows.tickets import TicketDesk
+from handlers import ROOT, make_application
+from handlers.peers import Peers
+from handlers.services import Services
+from storage.base import Storage
+from tickets.ticket import EXTENSION_SECONDS
+from translations import Catalogues
+from wechat.account_check import Finding, try_account
+from wechat.callback import Gate, Mode
+from wechat.client import WechatClient
+from wechat.crypto import MessageCrypto
+
+# Tornado's own limits are generous (an hour for headers, 100 MB for a body).
+MAX_HEADER_BYTES = 16 * 1024
+MAX_BODY_BYTES = 64 * 1024
+IDLE_SECONDS = 20.0  # for a request's headers, and between two requests
+BODY_SECONDS = 10.0
+SWEEP_SECONDS = 300.0
+DRAIN_SECONDS = 6.0
+MAX_OUTBOUND = 100  # calls to WeChat and to the team's backend at once
+
+DEMO_PORT = 8888
+DEMO_PHONE_PORT = 8890
+
+log = logging.getLogger("saoma")
+
+
+class Server:
+    """Everything that runs, wired: the one composition root."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sockets: list[socket.socket],
+        storage: Storage,
+        now: Callable[[], float] = time.time,
+        demo: bool = False,
+    ) -> None:
+        self.settings = settings
+        self._sockets = sockets
+        self._storage = storage
+        self.port: int = sockets[0].getsockname()[1]
+        self.base_url = settings.server.base_url or f"http://127.0.0.1:{self.port}"
+        self.broker = LocalBroker()
+        self._http_client = AsyncHTTPClient(force_instance=True, max_clients=MAX_OUTBOUND)
+        key = config.secret_key(settings)
+        self.context = Context(
+            settings=settings,
+            base_url=self.base_url,
+            storage=storage,
+            broker=self.broker,
+            catalogues=Catalogues.load(ROOT / "locale"),
+            now=now,
+            token=secrets.token_urlsafe,
+            random=os.urandom,
+            pseudonym=lambda value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:12],
+        )
+        self.codes: CodePool | None = None
+        self.profiles: ProfileFetcher | None = None
+        gate = deliveries = None
+        if settings.wechat.enabled:
+            gate = make_gate(settings)
+            client = make_client(settings, self._http_client, now)
+            limits = settings.limits.enabled
+            self.codes = CodePool(
+                client,
+                size=settings.wechat.pool_size,
+                max_age=settings.wechat.pool_age,
+                code_life=settings.ticket.lifetime + EXTENSION_SECONDS,
+                daily_budget=settings.wechat.daily_codes if limits else None,
+                now=now,
+                token=self.context.token,
+            )
+            self.profiles = ProfileFetcher(self.context, client)
+            forward_url = settings.wechat.forward_url
+            relay = Relay(forward_url, gate, self._http_client) if forward_url else None
+            deliveries = Deliveries(self.context, gate, self.profiles, relay)
+        services = Services(
+            context=self.context,
+            desk=TicketDesk(self.context, self.codes),
+            peers=Peers(settings.server.trusted_proxies),
+            own_hosts=own_hosts(settings, self.port),
+            gate=gate,
+            deliveries=deliveries,
+            demo=demo,
+        )
+        self._deliveries = deliveries
+        self._http_server = HTTPServer(
+            make_application(services),
+            max_header_size=MAX_HEADER_BYTES,
+            max_body_size=MAX_BODY_BYTES,
+            idle_connection_timeout=IDLE_SECONDS,
+            body_timeout=BODY_SECONDS,
+        )
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Serves from now on; needs a running loop."""
+        if self.codes is not None and self.profiles is not None:
+            self.codes.start()
+            self.profiles.start()
+        self._sweeper = asyncio.create_task(self._sweep())
+        self._http_server.add_sockets(self._sockets)
+
+    async def stop(self) -> None:
+        """Takes no more requests, finishes what WeChat has delivered, lets the pages go and closes."""
+        self._http_server.stop()
+        if self._deliveries is not None:
+            await self._deliveries.finish(DRAIN_SECONDS)
+        if self.codes is not None and self.profiles is not None:
+            await self.codes.stop()
+            await self.profiles.stop()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self._http_server.close_all_connections()
+        self._http_client.close()
+        await self._storage.close()
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._storage.sweep(now=self.context.now())
+            except StoreUnavailable:
+                log.warning("the store did not answer the sweep; nothing depends on it")
+            await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def open_storage(settings: Settings) -> Storage:
+    """The driver that `storage.url` names. Raises StoreUnavailable."""
+    path = settings.sqlite_path
+    if path is not None:
+        from storage import sqlite
+
+        return sqlite.open(path)
+    from storage import mongodb
+
+    return await mongodb.open(settings.storage.url)
+
+
+def make_gate(settings: Settings) -> Gate:
+    wechat = settings.wechat
+    return Gate(
+        mode=Mode(wechat.mode),
+        tokens=wechat.tokens,
+        cryptos=tuple(MessageCrypto(key, wechat.appid) for key in wechat.aes_keys),
+        window=wechat.timestamp_window,
+    )
+
+
+def make_client(settings: Settings, http: AsyncHTTPClient, now: Callable[[], float]) -> WechatClient:
+    wechat = settings.wechat
+    return WechatClient(
+        appid=wechat.appid,
+        secret=wechat.secret.get_secret_value(),
+        api_base=wechat.api_base,
+        stable=wechat.access_token == "stable",  # noqa: S105  # a kind, no token
+        now=now,
+        http=http,
+    )
+
+
+def own_hosts(settings: Settings, port: int) -> frozenset[str]:
+    """The Host headers that are ours: base_url's, or loopback's names while there is none."""
+    if not settings.server.base_url:
+        names = ("127.0.0.1", "localhost", "[::1]")
+        return frozenset({f"{name}:{port}" for name in names} | (set(names) if port == 80 else set()))
+    parts = urlsplit(settings.server.base_url)
+    default = {"http": 80, "https": 443}[parts.scheme]
+    bare = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else f"{parts.hostname}"
+    if parts.port in (None, default):
+        return frozenset({bare, f"{bare}:{default}"})
+    return frozenset({f"{bare}:{parts.port}"})
+
+
+async def run(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    storage = await open_storage(settings)
+    try:
+        sockets = bind_sockets(settings.server.port, settings.server.address)
+    except OSError as error:
+        await storage.close()
+        raise FaultySettings(
+            [f"server: cannot listen on {settings.server.address}:{settings.server.port} ({error.strerror})"]
+        ) from None
+    server = Server(settings, sockets=sockets, storage=storage)
+    server.start()
+    log.info("serving %s (listening on %s:%d)", server.base_url, settings.server.address, server.port)
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    await _until_told_to_stop()
+    log.info("stopping")
+    await server.stop()
+
+
+async def _until_told_to_stop() -> None:
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await told.wait()
+
+
+async def check(settings: Settings, *, online: bool) -> bool:
+    """Tries what the settings name and tells it in plain words. Whether all is fine."""
+    findings = [Finding(True, "settings: no faults"), await _try_storage(settings)]
+    if online and settings.wechat.enabled:
+        http = AsyncHTTPClient(force_instance=True)
+        client = make_client(settings, http, time.time)
+        findings += [finding async for finding in try_account(client)]
+        http.close()
+    elif online:
+        findings.append(Finding(False, "wechat: nothing to try, the section is empty"))
+    for finding in findings:
+        print(("ok     " if finding.fine else "FAULT  ") + finding.words)
+    for warning in settings.warnings:
+        print(f"note   {warning}")
+    return all(finding.fine for finding in findings)
+
+
+async def _try_storage(settings: Settings) -> Finding:
+    try:
+        storage = await open_storage(settings)
+        await storage.ping()
+        await storage.close()
+    except StoreUnavailable as error:
+        return Finding(False, f"storage: {error.message}")
+    return Finding(True, "storage: takes writes")
+
+
+async def demo(port: int) -> None:
+    """The server, WeChat's platform and a phone, with an embedded store that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="saoma-demo-") as folder:
+        sockets = _bind_near(port)
+        base_url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+        account = Account(
+            appid=f"wx{secrets.token_hex(8)}",
+            secret=secrets.token_hex(16),
+            token=secrets.token_hex(16),
+            encoding_aes_key=secrets.token_hex(22)[:43],
+            mode=Mode.SAFE,
+            callback_url=f"{base_url}/wechat/callback",
+        )
+        emulator = _start_emulator(account)
+        document = {
+            "site": {"name": "saoma 演示"},
+            "wechat": {
+                "appid": account.appid,
+                "secret": account.secret,
+                "token": account.token,
+                "encoding_aes_key": account.encoding_aes_key,
+                "mode": "safe",
+                "api_base": emulator.base_url,
+                "welcome": "你好，欢迎关注！\nHello, and thank you for following.",
+            },
+        }
+        settings = Settings.model_validate({**document, "folder": Path(folder)})
+        server = Server(settings, sockets=sockets, storage=await open_storage(settings), demo=True)
+        server.start()
+        print(f"网站 site:             {server.base_url}/")
+        print(f"模拟手机 phone:        {emulator.base_url}/")
+        print("用浏览器打开网站并登录，再用模拟手机扫码。按 Ctrl+C 结束。")
+        print("Open the site, then scan its code with the phone. Ctrl+C ends it.", flush=True)
+        await _until_told_to_stop()
+        await server.stop()
+        await emulator.stop()
+
+
+def _bind_near(port: int) -> list[socket.socket]:
+    """The port, or a free one where it is taken."""
+    try:
+        return bind_sockets(port, "127.0.0.1")
+    except OSError:
+        return bind_sockets(0, "127.0.0.1")
+
+
+def _start_emulator(account: Account) -> Emulator:
+    try:
+        return Emulator.start(account, port=DEMO_PHONE_PORT)
+    except OSError:
+        return Emulator.start(account)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="server.py", description="saoma: scan a code, be logged in.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="serve with a settings file")
+    serve.add_argument("--settings", type=Path, required=True, metavar="FILE")
+    checking = commands.add_parser("check", help="look for faults in a settings file")
+    checking.add_argument("--settings", type=Path, required=True, metavar="FILE")
+    checking.add_argument("--online", action="store_true", help="try WeChat's API with the account too")
+    demonstration = commands.add_parser("demo", help="server, emulated WeChat and phone: try it out")
+    demonstration.add_argument("--port", type=int, default=DEMO_PORT, help="default: %(default)s")
+    chosen = parser.parse_args(arguments)
+    try:
+        if chosen.command == "demo":
+            logs.set_up(logging.WARNING)
+            asyncio.run(demo(chosen.port))
+            return 0
+        settings = config.load(chosen.settings, os.environ)
+        if chosen.command == "check":
+            logs.set_up(logging.CRITICAL)
+            return 0 if asyncio.run(check(settings, online=chosen.online)) else 1
+        logs.set_up()
+        asyncio.run(run(settings))
+    except FaultySettings as error:
+        for fault in error.faults:
+            print(f"FAULT  {fault}", file=sys.stderr)
+        return 2
+    except StoreUnavailable as error:
+        print(f"FAULT  storage: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
