@@ -1,0 +1,41 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+_LOUD = logging.WARNING
+
+
+class _Collected(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(_LOUD)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(("saoma", "tornado", "asyncio")):
+            self.lines.append(f"{record.name}: {self.format(record)}")
+
+
+@pytest.fixture(autouse=True)
+def expect_log() -> Iterator[Callable[[str], None]]:
+    """Fails a test that logs a warning or an error which it has not declared: `expect_log(r"pattern")`.
+
+    A declared line has to come at least once.
+    """
+    collected = _Collected()
+    expected: list[str] = []
+    root = logging.getLogger()
+    root.addHandler(collected)
+    try:
+        yield expected.append
+    finally:
+        root.removeHandler(collected)
+    undeclared = [line for line in collected.lines if not any(re.search(p, line) for p in expected)]
+    assert not undeclared, f"undeclared log lines: {undeclared}"
+    missing = [p for p in expected if not any(re.search(p, line) for line in collected.lines)]
+    assert not missing, f"declared log lines that did not come: {missing}"
