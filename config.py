@@ -171,6 +171,7 @@ class Wechat(_Section):
     timestamp_window: float = Field(300, gt=0)
     forward_url: OptionalUrl = ""
     welcome: Annotated[str, StringConstraints(max_length=600)] = ""
+    picture_hosts: tuple[str, ...] = Field(("thirdwx.qlogo.cn", "wx.qlogo.cn"), strict=False)
     pool_size: int = Field(10, ge=0, le=1000)
     pool_age: float = Field(1800, ge=60, le=86400)
     daily_codes: int = Field(50_000, ge=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import hmac
 import logging
 import os
@@ -31,6 +30,7 @@ from errors import StoreUnavailable
 from flows.code_pool import CodePool
 from flows.context import Context
 from flows.deliveries import Deliveries
+from flows.pictures import Pictures
 from flows.profiles import ProfileFetcher
 from flows.relay import Relay
 from flows.tickets import TicketDesk
@@ -89,7 +89,7 @@ class Server:
             now=now,
             token=secrets.token_urlsafe,
             random=os.urandom,
-            pseudonym=lambda value: hmac.new(key, value.encode(), hashlib.sha256).hexdigest()[:12],
+            mac=lambda purpose, value: hmac.new(key, f"{purpose} {value}".encode(), "sha256").hexdigest(),
         )
         self.codes: CodePool | None = None
         self.profiles: ProfileFetcher | None = None
@@ -116,6 +116,7 @@ class Server:
             desk=TicketDesk(self.context, self.codes),
             peers=Peers(settings.server.trusted_proxies),
             own_hosts=own_hosts(settings, self.port),
+            pictures=Pictures(self.context, self._http_client, settings.wechat.picture_hosts),
             gate=gate,
             deliveries=deliveries,
             demo=demo,
@@ -285,6 +286,7 @@ async def demo(port: int) -> None:
                 "encoding_aes_key": account.encoding_aes_key,
                 "mode": "safe",
                 "api_base": emulator.base_url,
+                "picture_hosts": [urlsplit(emulator.base_url).netloc],
                 "welcome": "你好，欢迎关注！\nHello, and thank you for following.",
             },
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from handlers import callback, health, pages, sessions, tickets, websocket
+from handlers import callback, health, pages, pictures, sessions, tickets, websocket
 from handlers.base import BaseHandler, NotFound
 from handlers.cookies import CookieNames
 from handlers.services import Services
@@ -49,6 +49,7 @@ def make_application(services: Services) -> Application:
             (rf"/api/v1/tickets/{NAME}/abandon", tickets.Abandon, given),
             (r"/api/v1/me", sessions.Me, given),
             (r"/api/v1/sessions/current/revoke", sessions.RevokeCurrent, given),
+            (rf"/pictures/{NAME}/{NAME}", pictures.Picture, given),
             (r"/healthz", health.Health, given),
             (r"/readyz", health.Ready, given),
         ],

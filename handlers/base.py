@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from tornado.web import HTTPError, RequestHandler
 
 from errors import SaomaError, TicketUnknown, TooManyRequests
-from flows import sessions
+from flows import pictures, sessions
 from flows.context import Context
 from flows.sessions import Current
 from handlers.cookies import MAX_TICKETS, CookieNames
@@ -161,7 +161,7 @@ class BaseHandler(RequestHandler):
         return user.name or self.texts()("WeChat user")
 
     def shown(self, user: User) -> dict[str, Any]:
-        return {"name": self.shown_name(user), "picture": ""}
+        return {"name": self.shown_name(user), "picture": pictures.address(self.context, user)}
 
     def described(self, user: User) -> dict[str, Any]:
         """What the person and their programs are told of them."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flows.context import Context
 from flows.deliveries import Deliveries
+from flows.pictures import Pictures
 from flows.tickets import TicketDesk
 from handlers.peers import Peers
 from wechat.callback import Gate
@@ -16,6 +17,7 @@ class Services:
     context: Context
     desk: TicketDesk
     peers: Peers
+    pictures: Pictures
     own_hosts: frozenset[str]  # values of the Host header that are ours, in lower case
     gate: Gate | None = None  # None where WeChat is not set up
     deliveries: Deliveries | None = None

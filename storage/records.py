@@ -59,6 +59,12 @@ class User:
         nicknames = (identity.profile.nickname for identity in self.identities)
         return self.chosen_name or next(filter(None, nicknames), "")
 
+    @property
+    def picture(self) -> str:
+        """The first that a platform told, at the platform; "" where there is none."""
+        pictures = (identity.profile.picture for identity in self.identities)
+        return next(filter(None, pictures), "")
+
     def identity(self, provider: str, subject: str) -> Identity | None:
         wanted = (provider, subject)
         return next((known for known in self.identities if (known.provider, known.subject) == wanted), None)
