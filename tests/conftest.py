@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.storage.fixtures import mongodb_address, mongodb_command, mongodb_url, own_mongodb
+
+__all__ = ["mongodb_address", "mongodb_command", "mongodb_url", "own_mongodb"]
+
 _LOUD = logging.WARNING
 
 

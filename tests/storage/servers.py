@@ -1,0 +1,130 @@
+"""A MongoDB for the tests: mongod where it is installed, else FerretDB, built once from `tests/ferretdb`."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "tests" / "ferretdb"
+BUILDS = ROOT / ".cache" / "ferretdb"
+START_SECONDS = 20.0
+
+Command = Callable[[int, Path], list[str]]  # of a port on loopback and a folder for the data
+
+
+class NoServer(Exception):
+    """There is no MongoDB here and none can be built; the text says what is missing."""
+
+
+class MongodbServer:
+    """One server of ours on a loopback port; its data outlive a stop and go with `remove`."""
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+        self._folder = Path(tempfile.mkdtemp(prefix="saoma-mongodb-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = _free_port()
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Starts it, again too, on the same port; returns when it listens."""
+        with (self._folder / "server.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command(self._port, self._folder), stdout=output, stderr=output, cwd=self._folder
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not _listens(self._port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"MongoDB did not start: {(self._folder / 'server.log').read_text()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def hang(self) -> None:
+        """It takes connections and requests and answers none, until `resume`."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._running().send_signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "it was not started"
+        return self._process
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=START_SECONDS)
+            self._process = None
+
+
+def find_command() -> Command:
+    """How to start a MongoDB here; builds FerretDB where it has to. Raises NoServer."""
+    mongod = shutil.which("mongod")
+    if mongod:
+        return lambda port, folder: [
+            *(mongod, "--port", str(port), "--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--quiet")
+        ]
+    program = str(_build_ferretdb())
+    return lambda port, folder: [program, f"127.0.0.1:{port}", str(folder)]
+
+
+def _build_ferretdb() -> Path:
+    """The program built from these very sources; they name it, so it is built anew when they change."""
+    digest = hashlib.sha256()
+    for name in ("go.mod", "go.sum", "main.go"):
+        digest.update((SOURCES / name).read_bytes())
+    program = BUILDS / digest.hexdigest()[:16] / "ferretdb"
+    if program.exists():
+        return program
+    go = shutil.which("go")
+    if go is None:
+        raise NoServer("neither mongod nor Go (to build FerretDB) is on PATH")
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILDS) as folder:
+        fresh = Path(folder) / "ferretdb"
+        build = subprocess.run(
+            [go, "build", "-trimpath", "-o", str(fresh), "."], cwd=SOURCES, capture_output=True, text=True
+        )
+        if build.returncode:
+            raise NoServer(f"FerretDB could not be built: {build.stderr[-500:]}")
+        fresh.replace(program)
+    for former in BUILDS.iterdir():
+        if former.is_dir() and former != program.parent and (former / "ferretdb").exists():
+            shutil.rmtree(former, ignore_errors=True)
+    return program
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+    except OSError:
+        return False
+    return True
