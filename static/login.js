@@ -270,7 +270,7 @@ async function renew() {
   }
 }
 
-async function replaceCode({ id, expires_in: seconds, interval }, signal) {
+async function replaceCode({ id, expires_in: seconds, interval, qr }, signal) {
   const image = new Image();
   image.alt = code.getAttribute("aria-label");
   image.src = `/api/v1/tickets/${id}/qr.svg`;
@@ -279,7 +279,7 @@ async function replaceCode({ id, expires_in: seconds, interval }, signal) {
   if (!drawn) return fail();
   code.replaceChildren(image);
   const demo = find(".demo");
-  if (demo) demo.href = demo.href.replace(ticket.id, id);
+  if (demo) demo.href = qr; // the demo's codes are links
   page.dataset.ticket = id;
   Object.assign(ticket, { id, state: null, deadline: after(seconds), interval: interval * 1000, unseen: false });
   offline(false);

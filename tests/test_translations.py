@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,21 @@ from babel.messages.extract import extract
 from babel.messages.pofile import PoFileError, read_po
 from tornado.template import Loader
 
+import errors
+from errors import SaomaError
 from translations import Catalogues
 
 ROOT = Path(__file__).parent.parent
-CALLS = {"_": None, "texts": None}
+ERRORS = {
+    error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, SaomaError)
+}
+CALLS: dict[str, tuple[int, ...] | None] = {"_": None, "texts": None}
+# What an error is raised with in these rooms may be told to a person, as its own message is. The first argument
+# of TooManyRequests is a number.
+TELLING = {"flows", "handlers", "tickets"}
+RAISES = CALLS | dict.fromkeys(error.__name__ for error in ERRORS) | {"TooManyRequests": (2,)}
+# Error pages carry the names of these as titles.
+TITLES = {HTTPStatus(status).phrase for status in (400, 401, 403, 404, 405, 409, 421, 429, 500, 503)}
 # Tests and what is not ours speak to nobody.
 SILENT = {"tests", "benchmarks", "examples", ".venv"}
 
@@ -25,18 +37,18 @@ def catalogues() -> Catalogues:
     return Catalogues.load(ROOT / "locale")
 
 
-def messages_in(code: bytes) -> Iterator[str]:
-    for _line, message, _comments, _context in extract("python", io.BytesIO(code), keywords=CALLS):
+def messages_in(code: bytes, calls: dict[str, tuple[int, ...] | None] = CALLS) -> Iterator[str]:
+    for _line, message, _comments, _context in extract("python", io.BytesIO(code), keywords=calls):
         assert isinstance(message, str)
         yield message
 
 
 def messages_used() -> set[str]:
-    used: set[str] = set()
+    used = TITLES | {error.message for error in ERRORS}
     for source in ROOT.rglob("*.py"):
         top = source.relative_to(ROOT).parts[0]
         if top not in SILENT and not top.startswith("."):
-            used.update(messages_in(source.read_bytes()))
+            used.update(messages_in(source.read_bytes(), RAISES if top in TELLING else CALLS))
     templates = Loader(str(ROOT / "templates"))
     for source in (ROOT / "templates").rglob("*.html"):
         used.update(messages_in(templates.load(str(source.relative_to(ROOT / "templates"))).code.encode()))

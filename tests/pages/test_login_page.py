@@ -293,6 +293,16 @@ async def test_a_fresh_code_is_fetched_when_the_server_is_back(page: Page, stage
     await expect(page.locator("#offline")).to_be_hidden()
 
 
+async def test_the_demo_link_follows_the_code(page: Page, stage: Stage) -> None:
+    stage.page["demo_link"] = "http://127.0.0.1/q/ticket-1"
+    await show(page, stage)
+    await watched(stage)
+    stage.become("CANCELLED")
+    await button(page, "重新扫码").click()
+    link = page.get_by_role("link", name="演示")
+    await expect(link).to_have_attribute("href", "http://weixin.qq.com/q/ticket-2")
+
+
 # ---- What people do
 
 
