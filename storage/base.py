@@ -31,12 +31,19 @@ from tickets import Ticket
 Result = TypeVar("Result")
 
 MAX_PAGE = 200  # the longest list that one call returns
+MAX_SEARCH_TEXT = 200  # characters of the longest text to search for
 TIMEOUT_SECONDS = 3.5  # WeChat must have its 503 within 4 s
 
 
 def page_size(limit: int) -> int:
     """`limit` within what one call returns: 1 to MAX_PAGE."""
     return max(1, min(limit, MAX_PAGE))
+
+
+def check_search_text(text: str) -> None:
+    """Raises ValueError where it is too long to search for."""
+    if len(text) > MAX_SEARCH_TEXT:
+        raise ValueError("too long to search for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,8 @@ class Users(ABC):
     async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
         """People, the oldest first, whose chosen name, nickname or subject contains `text` ("": all).
 
-        A to Z match in either case. Raises ValueError for a cursor that no page had.
+        A to Z match in either case. Raises ValueError for a cursor that no page had, and for a text longer
+        than MAX_SEARCH_TEXT.
         """
 
 

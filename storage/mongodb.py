@@ -103,22 +103,23 @@ class MongoStorage(base.Storage):
         self._client = client
         self._database = database
         self._transaction = _Transaction(database)
+        self._closed = False
 
     async def prepare(self) -> None:
         """Makes the indexes. What the contract stands on must be there; what only deletes may be missing."""
-        for name, indexes in _UNIQUE.items():
-            await self._make_indexes(name, [IndexModel(list(fields), unique=True) for fields in indexes])
-        for name, indexes in _INDEXES.items():
-            await self._make_indexes(name, [IndexModel(list(fields)) for fields in indexes])
+        for name in sorted({*_UNIQUE, *_INDEXES}):
+            await _answered(self._index(name))
         try:
             for name in _EXPIRING:
-                await self._database[name].create_index("expires_on", expireAfterSeconds=TTL_SLACK_SECONDS)
+                await asyncio.wait_for(self._delete_over_time(name), TIMEOUT_SECONDS)
         except OperationFailure as error:
-            log.info("the server deletes nothing by itself, the sweep will: code %s", error.code)
-        except PyMongoError as error:
+            log.info("the server deletes nothing by itself, the sweep will: %s", _named(error))
+        except (TimeoutError, PyMongoError) as error:
             raise _unavailable(error) from error
 
     async def transact(self, work: Callable[[base.Transaction], Awaitable[Result]]) -> Result:
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
         return await _answered(work(self._transaction))
 
     async def sweep(self, *, now: float) -> None:
@@ -132,10 +133,23 @@ class MongoStorage(base.Storage):
         )
 
     async def close(self) -> None:
+        self._closed = True
         self._client.close()
 
-    async def _make_indexes(self, name: str, indexes: list[IndexModel]) -> None:
-        await _answered(self._database[name].create_indexes(indexes))
+    async def _index(self, name: str) -> None:
+        collection = self._database[name]
+        known = await collection.index_information()  # FerretDB fails where one is made a second time
+        wanted = [
+            IndexModel([(field, 1) for field in fields], unique=True) for fields in _UNIQUE.get(name, ())
+        ]
+        wanted += [IndexModel([(field, 1) for field in fields]) for fields in _INDEXES.get(name, ())]
+        missing = [index for index in wanted if index.document["name"] not in known]
+        if missing:
+            await collection.create_indexes(missing)
+
+    async def _delete_over_time(self, name: str) -> None:
+        collection = self._database[name]
+        await collection.create_index("expires_on", expireAfterSeconds=TTL_SLACK_SECONDS)
 
 
 async def _answered(operation: Awaitable[Result]) -> Result:

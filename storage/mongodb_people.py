@@ -23,7 +23,7 @@ from pymongo.errors import DuplicateKeyError
 
 from errors import StoreUnavailable
 from storage import base, codec
-from storage.base import Page, page_size
+from storage.base import Page, check_search_text, page_size
 from storage.codec import Row
 from storage.records import Profile, User
 
@@ -133,9 +133,10 @@ class People(base.Users):
         await self._users.delete_one({"_id": person["_id"]})  # last: until then this can be run again
 
     async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
+        codec.scalars(text=text, cursor=cursor)
+        check_search_text(text)
         limit = page_size(limit)
         created_at, user_id = codec.place_of(cursor)
-        codec.scalars(text=text, cursor=cursor)
         contains = {"$regex": _pattern(text)}
         people = _behind("created_at", created_at, "_id", user_id)
         people["merged_into"] = ""
@@ -187,11 +188,8 @@ class People(base.Users):
         user_id = identity["user_id"]
         # A merge into somebody who is forgotten by now leads nowhere.
         await self._users.delete_one({"_id": user_id, "merged_into": {"$ne": ""}})
-        await self._users.update_one(
-            {"_id": user_id},
-            {"$setOnInsert": {"created_at": identity["created_at"], **_NEW_USER}},
-            upsert=True,
-        )
+        with contextlib.suppress(DuplicateKeyError):  # made by another caller just now
+            await self._users.insert_one({"_id": user_id, "created_at": identity["created_at"], **_NEW_USER})
         if await self._identities.find_one({"_id": identity["_id"], "user_id": user_id}) is None:
             await self._users.delete_one({"_id": user_id, "merged_into": ""})  # forgotten at this moment
 

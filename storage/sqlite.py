@@ -11,7 +11,7 @@ from typing import Any
 
 from errors import StoreLocked, StoreUnavailable, TicketUnknown
 from storage import base, codec
-from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Page, Result, page_size
+from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Page, Result, check_search_text, page_size
 from storage.records import Link, Login, Profile, Session, User
 from storage.sqlite_writer import Writer
 from tickets import State, Ticket
@@ -261,6 +261,7 @@ class _Users(_Collection, base.Users):
         self._execute("DELETE FROM users WHERE id = ?", (user_id,))
 
     async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
+        check_search_text(text)
         limit = page_size(limit)
         created_at, user_id = codec.place_of(cursor)
         # instr, for LIKE ends at a NUL character; lower changes A to Z only.
