@@ -25,8 +25,7 @@ import config
 import logs
 from broker.local import LocalBroker
 from config import FaultySettings, Settings
-from emulator import Account, Emulator
-from errors import StoreUnavailable
+from errors import StoreLocked, StoreUnavailable
 from flows.code_pool import CodePool
 from flows.context import Context
 from flows.deliveries import Deliveries
@@ -254,10 +253,19 @@ async def check(settings: Settings, *, online: bool) -> bool:
 
 
 async def _try_storage(settings: Settings) -> Finding:
+    """Makes no file: whoever checks may be another user than the one that serves."""
+    path = settings.sqlite_path
+    if path is not None and not path.exists():
+        folder = next(parent for parent in path.parents if parent.exists())
+        writable = os.access(folder, os.W_OK | os.X_OK)
+        words = "will be made on the first start" if writable else f"cannot be made: {folder} is not writable"
+        return Finding(writable, f"storage: {path} {words}")
     try:
         storage = await open_storage(settings)
         await storage.ping()
         await storage.close()
+    except StoreLocked:
+        return Finding(True, "storage: in use; a saoma is serving with it now")
     except StoreUnavailable as error:
         return Finding(False, f"storage: {error.message}")
     return Finding(True, "storage: takes writes")
@@ -265,6 +273,8 @@ async def _try_storage(settings: Settings) -> Finding:
 
 async def demo(port: int) -> None:
     """The server, WeChat's platform and a phone, with an embedded store that is gone afterwards."""
+    from emulator import Account, Emulator
+
     with tempfile.TemporaryDirectory(prefix="saoma-demo-") as folder:
         sockets = _bind_near(port)
         base_url = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
@@ -276,7 +286,10 @@ async def demo(port: int) -> None:
             mode=Mode.SAFE,
             callback_url=f"{base_url}/wechat/callback",
         )
-        emulator = _start_emulator(account)
+        try:
+            emulator = Emulator.start(account, port=DEMO_PHONE_PORT)
+        except OSError:
+            emulator = Emulator.start(account)
         document = {
             "site": {"name": "saoma 演示"},
             "wechat": {
@@ -308,13 +321,6 @@ def _bind_near(port: int) -> list[socket.socket]:
         return bind_sockets(port, "127.0.0.1")
     except OSError:
         return bind_sockets(0, "127.0.0.1")
-
-
-def _start_emulator(account: Account) -> Emulator:
-    try:
-        return Emulator.start(account, port=DEMO_PHONE_PORT)
-    except OSError:
-        return Emulator.start(account)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -69,14 +69,18 @@ class ProfileFetcher:
             log.warning("WeChat answered with another person's profile; it is dropped")
             return
 
-        async def work(transaction: Transaction) -> User | None:
-            return await transaction.users.update_profile(
+        async def work(transaction: Transaction) -> tuple[User | None, User | None]:
+            users = transaction.users
+            before = await users.by_identity(PROVIDER, openid)
+            after = await users.update_profile(
                 PROVIDER, openid, _profile(follower), unionid=follower.unionid, now=self._context.now()
             )
+            return before, after
 
-        user = await self._context.storage.transact(work)
-        if user is not None and user.previous_ids:
-            log.info("user %s now stands for %s too: one unionid", user.id, ", ".join(user.previous_ids))
+        before, after = await self._context.storage.transact(work)
+        merged = set(after.previous_ids if after else ()) - set(before.previous_ids if before else ())
+        if after is not None and merged:
+            log.info("user %s now stands for %s too: one unionid", after.id, ", ".join(sorted(merged)))
 
 
 def _profile(follower: Follower) -> Profile:
