@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import codes
 from errors import MethodUnavailable
 from flows.limits import Bucket
 from wechat.api import PlatformError
@@ -95,6 +96,7 @@ class CodePool:
             raise BudgetUsedUp
         made_at, scene = self._now(), self._token(ID_BYTES)
         code = await self._client.create_code(scene, self._max_age + self._code_life)
+        await asyncio.to_thread(codes.svg, code.url)  # drawn now, not while a page waits for it
         return PooledCode(scene, code.url, code.ticket, made_at)
 
     def _drop_old(self) -> None:

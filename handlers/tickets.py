@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from typing import Any, Literal
@@ -78,16 +79,29 @@ class Tickets(ApiHandler):
 
 
 class Ticket(ApiHandler):
+    _waiting: asyncio.Future[View] | None = None
+
     async def get(self, ticket_id: str) -> None:
         """The state now, or with `wait` the next one (long poll)."""
         secret, wait = self.ticket_secret(ticket_id), self._wait()
         if wait:
-            seen = await watch.next_view(self.context, ticket_id, secret, self._known(), wait)
+            coming = watch.next_view(self.context, ticket_id, secret, self._known(), wait)
+            self._waiting = asyncio.ensure_future(coming)
+            try:
+                seen = await self._waiting
+            except asyncio.CancelledError:
+                if self._waiting.cancelled():
+                    return  # the page has gone
+                raise
         else:
             seen = await watch.view(self.context, ticket_id, secret)
         if seen.state is State.INVALID:
             raise TicketUnknown
         self.write_json(view_document(self, seen))
+
+    def on_connection_close(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def _wait(self) -> float:
         raw = self.get_query_argument("wait", "0")
