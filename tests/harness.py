@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_sockets
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from config import Settings
-from emulator import Account, Emulator
+from emulator import Account, Attempt, Emulator, Outcome, Push
+from errors import StoreUnavailable
 from server import Server, open_storage
 from storage.base import Storage
+from storage.records import Login, User
+from tickets import Ticket
 from wechat.callback import Mode
 
 CALLBACK = "/wechat/callback"
@@ -76,15 +82,90 @@ class Whole:
         return self.server.base_url
 
     @property
+    def address(self) -> str:
+        """Where the server listens; another than `base_url` where the settings name one."""
+        return f"http://127.0.0.1:{self.server.port}"
+
+    @property
     def storage(self) -> Storage:
         return self.server.context.storage
 
     def browser(self, **headers: str) -> Browser:
-        return Browser(self.base_url, headers)
+        return Browser(self.base_url, headers, self.address)
+
+    def wire(self) -> Wire:
+        return Wire(self.server.port)
 
     def person(self, number: int = 0) -> str:
         """The openid of one of the emulator's people."""
         return list(self.emulator.platform.people)[number]
+
+    async def scan(self, ticket_id: str, person: str) -> Outcome:
+        """The person scans the ticket's code with their phone, and follows where they do not yet."""
+        ticket = await self.ticket(ticket_id)
+        assert ticket is not None
+        outcome = await self.emulator.phone.scan(person, ticket.code)
+        assert outcome is not None
+        return outcome
+
+    async def log_in(self, browser: Browser, person: str, path: str = "/login") -> dict[str, Any]:
+        """From the page to the session; returns the answer to the exchange."""
+        ticket_id = await browser.open_login(path)
+        assert (await self.scan(ticket_id, person)).accepted
+        collected = await browser.exchange(ticket_id)
+        assert collected.code == 200, collected.body
+        return document(collected)
+
+    async def post(self, push: Push) -> Attempt:
+        """Posts the push once, under the name that the server goes by."""
+        headers = {**push.headers, "Host": urlsplit(self.base_url).netloc}
+        return await self.emulator.courier.post(replace(push, headers=headers))
+
+    async def ticket(self, ticket_id: str) -> Ticket | None:
+        async def work(transaction):
+            return await transaction.tickets.get(ticket_id, now=0)
+
+        return await self.storage.transact(work)
+
+    async def user(self, person: str) -> User | None:
+        async def work(transaction):
+            return await transaction.users.by_identity("wechat", person)
+
+        return await self.storage.transact(work)
+
+    async def stored(
+        self, *ticket_ids: str
+    ) -> tuple[tuple[User, ...], tuple[Login, ...], list[Ticket | None]]:
+        """All people, the login log and these tickets, to be compared before and after."""
+
+        async def work(transaction):
+            users = (await transaction.users.search("", limit=200)).users
+            logins = tuple(await transaction.logins.newest(limit=200))
+            return users, logins, [await transaction.tickets.get(known, now=0) for known in ticket_ids]
+
+        return await self.storage.transact(work)
+
+    def store_goes_away(self) -> None:
+        """From now on every use of the store fails."""
+
+        async def away(*_: Any, **__: Any) -> Any:
+            raise StoreUnavailable
+
+        self.storage.transact = away  # type: ignore[method-assign]
+        self.storage.ping = away  # type: ignore[method-assign]
+
+    def transactions(self) -> list[Any]:
+        """A list that grows with each use of the store from now on, sweeps apart."""
+        used: list[Any] = []
+        transact = self.storage.transact
+
+        async def counted(work: Any) -> Any:
+            if "sweep" not in work.__qualname__:
+                used.append(work)
+            return await transact(work)
+
+        self.storage.transact = counted  # type: ignore[method-assign]
+        return used
 
 
 @asynccontextmanager
@@ -105,21 +186,34 @@ async def running(
     settings = settings_for(emulator.platform.account, emulator.base_url, folder, document)
     storage = await open_storage(settings)
     server = Server(settings, sockets=bind_sockets(port, "127.0.0.1"), storage=storage, now=clock)
-    emulator.deliver_to(server.base_url + CALLBACK)
+    whole = Whole(server, emulator, clock)
+    emulator.deliver_to(whole.address + CALLBACK)
     server.start()
+    if own:
+        await _has_codes(server)
     try:
-        yield Whole(server, emulator, clock)
+        yield whole
     finally:
         await server.stop()
         if own:
             await emulator.stop()
 
 
+async def _has_codes(server: Server) -> None:
+    """A server that is stopped in the middle of its first calls would warn of them."""
+    deadline = time.monotonic() + 5
+    while server.codes is not None and len(server.codes) < server.settings.wechat.pool_size:
+        assert time.monotonic() < deadline, "no codes came"
+        await asyncio.sleep(0.005)
+
+
 class Browser:
     """An HTTP client that keeps cookies and knows a page's XSRF token, as a browser with our script does."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, base_url: str, headers: Mapping[str, str], address: str = "") -> None:
+        """`address` is where to connect to, for a `base_url` that leads nowhere."""
         self.base_url = base_url
+        self.address = address or base_url
         self.headers = dict(headers)
         self.cookies: dict[str, str] = {}
         self.xsrf = ""
@@ -129,17 +223,19 @@ class Browser:
         self, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> HTTPResponse:
         sent = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0) Chrome/140.0 Safari/537.36", **self.headers}
+        sent["Host"] = urlsplit(self.base_url).netloc
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         if method != "GET":
             sent |= {"Origin": self.base_url, "X-XSRFToken": self.xsrf}
             body = body if isinstance(body, (str, bytes)) else json.dumps(body or {})
         sent |= headers or {}
-        url = path if path.startswith("http") else self.base_url + path
+        url = path if path.startswith("http") else self.address + path
         request = HTTPRequest(
             url,
             method=method,
-            body=body if method != "GET" else None,
+            body=body if method not in ("GET", "HEAD", "OPTIONS") else None,
+            allow_nonstandard_methods=True,
             headers={name: value for name, value in sent.items() if value},
             follow_redirects=False,
             request_timeout=40,
@@ -179,11 +275,11 @@ class Browser:
     @asynccontextmanager
     async def socket(self, ticket_id: str, **headers: str) -> AsyncIterator[WebSocketClientConnection]:
         """The page's socket, open; raises HTTPClientError where it is refused."""
-        sent = {"Origin": self.base_url, **self.headers}
+        sent = {"Origin": self.base_url, "Host": urlsplit(self.base_url).netloc, **self.headers}
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         sent |= headers
-        url = f"{self.base_url.replace('http', 'ws', 1)}/websocket/{ticket_id}"
+        url = f"{self.address.replace('http', 'ws', 1)}/websocket/{ticket_id}"
         connection = await websocket_connect(
             HTTPRequest(url, headers={name: value for name, value in sent.items() if value})
         )
@@ -199,6 +295,54 @@ class Browser:
                     self.cookies.pop(name, None)
                 else:
                     self.cookies[name] = morsel.value
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: HTTPHeaders
+    body: bytes
+
+
+class Wire:
+    """A connection on which anything can be sent, byte by byte."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def __aenter__(self) -> Wire:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._writer is not None
+        self._writer.close()
+
+    async def send(self, data: bytes) -> None:
+        assert self._writer is not None
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def answer(self, *, has_body: bool = True) -> Answer:
+        """The next answer; raises IncompleteReadError where the connection has ended."""
+        assert self._reader is not None
+        head = (await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 15)).decode("latin-1")
+        line, _, rest = head.partition("\r\n")
+        headers = HTTPHeaders.parse(rest)
+        body = await self._reader.readexactly(int(headers.get("Content-Length", 0))) if has_body else b""
+        return Answer(int(line.split()[1]), headers, body)
+
+    async def ended(self) -> bool:
+        """Whether the server closes the connection now."""
+        assert self._reader is not None
+        try:
+            return await asyncio.wait_for(self._reader.read(1), 2) == b""
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
 
 
 def document(response: HTTPResponse) -> dict[str, Any]:
