@@ -8,6 +8,7 @@ Source: https://developers.weixin.qq.com/doc/offiaccount/ (the pages named at ea
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,10 @@ TOKEN_REFUSED = frozenset({40001, 40014, 42001})
 BUSY = -1
 QUOTA_USED_UP = 45009
 UNREADABLE = -1000  # ours: the answer was no JSON object, or lacked what it must have
+_LONGEST_TOKEN_LIFE = 31 * 86400  # seconds; WeChat's live for two hours
+
+# Control characters and the halves of cut emoji. Joiners stay: many emoji are made with them.
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _PLAIN_WORDS = {
     BUSY: "WeChat is busy; saoma tries again by itself.",
@@ -133,7 +138,7 @@ def read(answer: bytes) -> dict[str, Any]:
     try:
         document = json.loads(answer.decode("utf-8", "replace"), strict=False)
         code = int(document.get("errcode", 0))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise PlatformError(UNREADABLE) from None
     if code:
         raise PlatformError(code, str(document.get("errmsg", "")))
@@ -144,7 +149,9 @@ def read(answer: bytes) -> dict[str, Any]:
 def read_token(document: Mapping[str, Any]) -> tuple[str, float]:
     """The access token and the seconds it is good for. Raises PlatformError."""
     token, seconds = document.get("access_token"), document.get("expires_in")
-    if not (isinstance(token, str) and token) or isinstance(seconds, bool) or not isinstance(seconds, int):
+    if not (isinstance(token, str) and token and token.isascii() and token.isprintable()):
+        raise PlatformError(UNREADABLE)
+    if type(seconds) is not int or not 0 < seconds <= _LONGEST_TOKEN_LIFE:
         raise PlatformError(UNREADABLE)
     return token, float(seconds)
 
@@ -176,10 +183,6 @@ def read_follower(document: Mapping[str, Any]) -> Follower:
 
 
 def _text(document: Mapping[str, Any], name: str) -> str:
-    """Stripped, control characters removed, cut to what a name or an address can be."""
+    """Stripped, without what no store can keep, cut to what a name or an address can be."""
     value = document.get(name)
-    if not isinstance(value, str):
-        return ""
-    return "".join(character for character in value if character >= " " and character != "\x7f").strip()[
-        :1024
-    ]
+    return _UNFIT.sub("", value).strip()[:1024] if isinstance(value, str) else ""
