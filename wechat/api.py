@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -133,15 +133,21 @@ def callback_addresses() -> Call:
     return Call("/cgi-bin/getcallbackip")
 
 
-def read(answer: bytes) -> dict[str, Any]:
-    """The answer's JSON object. Raises PlatformError for an error and for what is no answer."""
+def read(answer: bytes, *, hide: Iterable[str] = ()) -> dict[str, Any]:
+    """The answer's JSON object. Raises PlatformError for an error and for what is no answer.
+
+    An error's words are shown and logged: what is in `hide` does not stand in them.
+    """
     try:
         document = json.loads(answer.decode("utf-8", "replace"), strict=False)
         code = int(document.get("errcode", 0))
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise PlatformError(UNREADABLE) from None
     if code:
-        raise PlatformError(code, str(document.get("errmsg", "")))
+        detail = str(document.get("errmsg", ""))
+        for secret in filter(None, hide):
+            detail = detail.replace(secret, "…")
+        raise PlatformError(code, detail)
     assert isinstance(document, dict)
     return document
 

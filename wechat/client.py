@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
@@ -20,13 +20,17 @@ ANSWER_SECONDS = 5.0
 RETRY_PAUSES = (0.2, 0.8)  # seconds before the second and the third try of a call
 REFRESH_AHEAD = 300.0  # seconds before its end that a token is fetched anew
 REFRESH_PAUSE = 2.0  # seconds after a failed refresh in which nobody asks again
-FORCE_PAUSE = 60.0  # seconds between two forced refreshes; WeChat allows 20 a day, 30 s apart
+# Seconds between two forced refreshes (WeChat allows 20 a day, 30 s apart), or between two ordinary tokens that
+# take the place of a refused one (2,000 a day).
+FORCE_PAUSE = 60.0
 QUOTA_PAUSE = 600.0  # seconds that a call with a used-up quota is not tried
 REPORT_PAUSE = 600.0  # seconds between two log lines about the same trouble
 
 log = logging.getLogger("saoma.wechat")
 
 Clock = Callable[[], float]
+Answer = TypeVar("Answer")
+Read = Callable[[Mapping[str, Any]], Answer]
 
 
 class PlatformUnreachable(Exception):
@@ -38,11 +42,17 @@ class PlatformUnreachable(Exception):
 class AccessToken:
     """The one token of the account: one refresh at a time, and no error ever erases a good token."""
 
-    def __init__(self, fetch: Callable[[bool], Awaitable[tuple[str, float]]], now: Clock) -> None:
+    def __init__(
+        self, fetch: Callable[[bool], Awaitable[tuple[str, float]]], now: Clock, *, replace_pause: float
+    ) -> None:
+        """`replace_pause`: seconds after a refused token was replaced in which the next is not."""
         self._fetch = fetch
         self._now = now
+        self._replace_pause = replace_pause
         self._value = ""
         self._expires_at = 0.0
+        self._refresh_at = 0.0
+        self._replaced_at = 0.0
         self._refreshing: asyncio.Task[None] | None = None
         self._failed: tuple[float, Exception] | None = None
         self._forced_at = 0.0
@@ -54,7 +64,7 @@ class AccessToken:
 
     async def get(self) -> str:
         """A token that is good. Raises PlatformError or PlatformUnreachable where there is none."""
-        if self._now() < self._expires_at - REFRESH_AHEAD:
+        if self._now() < self._refresh_at:
             return self._value
         try:
             await self._refresh(refused="")
@@ -64,8 +74,11 @@ class AccessToken:
         return self._value
 
     async def replace(self, refused: str) -> str:
-        """A token other than the one that was refused; the current one where somebody was faster."""
-        if self._value == refused:
+        """A token other than the one that was refused; the current one where somebody was faster.
+
+        The refused one itself where WeChat has no other, or has been asked for another just now.
+        """
+        if self._value == refused and self._now() >= self._replaced_at + self._replace_pause:
             await self._refresh(refused)
         return self._value
 
@@ -83,7 +96,12 @@ class AccessToken:
             # The stable endpoint still hands out what the API refuses.
             self._forced_at = self._now()
             token, seconds = await self._fetch(True)
-        self._value, self._expires_at = token, self._now() + seconds
+        now = self._now()
+        self._value, self._expires_at = token, now + seconds
+        # What lives for minutes only must not be fetched for each call.
+        self._refresh_at = now + max(seconds - REFRESH_AHEAD, seconds / 2)
+        if refused:
+            self._replaced_at = now
 
     def _refreshed(self, task: asyncio.Task[None]) -> None:
         self._refreshing = None
@@ -110,44 +128,51 @@ class WechatClient:
         self._now = now
         self._http = http
         self._paused_until: dict[str, float] = {}
-        self.token = AccessToken(self._fetch_token, now)
+        self.token = AccessToken(self._fetch_token, now, replace_pause=0.0 if stable else FORCE_PAUSE)
         self.calls: Counter[str] = Counter()  # requests sent, by path
         self.troubles: dict[str, Trouble] = {}  # by path; gone once a call there succeeds
 
     async def create_code(self, scene: str, seconds: float) -> Code:
         """Raises PlatformError or PlatformUnreachable, as all calls do."""
-        return api.read_code(await self._call(api.create_code(scene, int(seconds))))
+        return await self._call(api.create_code(scene, int(seconds)), api.read_code)
 
     async def follower(self, openid: str) -> Follower:
-        return api.read_follower(await self._call(api.user_info(openid)))
+        return await self._call(api.user_info(openid), api.read_follower)
 
     async def check_callback_addresses(self) -> None:
         """A call that costs no quota worth speaking of and needs a good token and a listed address."""
-        await self._call(api.callback_addresses())
+        await self._call(api.callback_addresses(), dict)
 
     async def _fetch_token(self, force: bool) -> tuple[str, float]:
         if self._stable:
             call = api.stable_token(self._appid, self._secret, force=force)
         else:
             call = api.ordinary_token(self._appid, self._secret)
-        return api.read_token(await self._send(call, ""))
+        self._require_quota(call)
+        return await self._send(call, "", api.read_token)
 
-    async def _call(self, call: Call) -> dict[str, Any]:
-        if self._now() < self._paused_until.get(call.path, 0.0):
-            raise PlatformError(api.QUOTA_USED_UP)
+    async def _call(self, call: Call, read: Read[Answer]) -> Answer:
+        self._require_quota(call)
         token = await self.token.get()
         try:
-            return await self._send(call, token)
+            return await self._send(call, token, read)
         except PlatformError as error:
             if error.code not in api.TOKEN_REFUSED:
                 raise
-            return await self._send(call, await self.token.replace(token))
+            other = await self.token.replace(token)
+            if other == token:
+                raise
+            return await self._send(call, other, read)
 
-    async def _send(self, call: Call, token: str) -> dict[str, Any]:
+    def _require_quota(self, call: Call) -> None:
+        if self._now() < self._paused_until.get(call.path, 0.0):
+            raise PlatformError(api.QUOTA_USED_UP)
+
+    async def _send(self, call: Call, token: str, read: Read[Answer]) -> Answer:
         """Sends it, again after a pause where WeChat is busy or did not answer."""
         for pause in (*RETRY_PAUSES, None):
             try:
-                answer = api.read(await self._request(call, token))
+                answer = read(api.read(await self._request(call, token), hide=(token, self._secret)))
             except PlatformError as error:
                 self._note(call.path, error)
                 if error.code != api.BUSY or pause is None:
