@@ -96,21 +96,33 @@ class BaseHandler(RequestHandler):
         given, _, credentials = self.request.headers.get("Authorization", "").partition(" ")
         return credentials.strip() if given.lower() == scheme.lower() else ""
 
+    @property
+    def own_credentials(self) -> bool:
+        """Whether the request brings what only a program or a script of ours can put there.
+
+        Basic and the like do not count: browsers repeat them by themselves.
+        """
+        return bool(self.authorization("Bearer") or self.authorization("Ticket"))
+
     def session_token(self) -> str:
-        return self.authorization("Bearer") or self.get_cookie(self.cookie_names.session) or ""
+        if self.own_credentials:  # a cookie beside them counts for nothing: its checks were not made
+            return self.authorization("Bearer")
+        return self.get_cookie(self.cookie_names.session) or ""
 
     async def current(self) -> Current | None:
         return await sessions.current(self.context, self.session_token())
 
     def ticket_secret(self, ticket_id: str) -> str:
-        return self.authorization("Ticket") or self.get_cookie(self.cookie_names.ticket(ticket_id)) or ""
+        if self.own_credentials:
+            return self.authorization("Ticket")
+        return self.get_cookie(self.cookie_names.ticket(ticket_id)) or ""
 
     # What a cookie may do.
 
     @property
     def acts_on_cookie(self) -> bool:
         """Whether a browser could be made to send this request without its person meaning it."""
-        return "Authorization" not in self.request.headers
+        return not self.own_credentials
 
     def check_xsrf_cookie(self) -> None:
         """A change on the strength of a cookie takes a same-origin Origin and the XSRF token."""
