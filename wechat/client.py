@@ -20,8 +20,8 @@ ANSWER_SECONDS = 5.0
 RETRY_PAUSES = (0.2, 0.8)  # seconds before the second and the third try of a call
 REFRESH_AHEAD = 300.0  # seconds before its end that a token is fetched anew
 REFRESH_PAUSE = 2.0  # seconds after a failed refresh in which nobody asks again
-# Seconds between two forced refreshes (WeChat allows 20 a day, 30 s apart), or between two ordinary tokens that
-# take the place of a refused one (2,000 a day).
+# Seconds between two forced refreshes (WeChat allows 20 a day, 30 s apart), or between two ordinary tokens
+# that take the place of a refused one (2,000 a day).
 FORCE_PAUSE = 60.0
 QUOTA_PAUSE = 600.0  # seconds that a call with a used-up quota is not tried
 REPORT_PAUSE = 600.0  # seconds between two log lines about the same trouble
