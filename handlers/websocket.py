@@ -8,7 +8,7 @@ from typing import Any
 from tornado.web import HTTPError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from errors import StoreUnavailable
+from errors import BadRequest, StoreUnavailable
 from flows.watch import View, Watch
 from handlers.base import ApiHandler
 from handlers.tickets import view_document
@@ -22,12 +22,15 @@ class TicketSocket(WebSocketHandler, ApiHandler):
     _watch: Watch | None = None
 
     def check_origin(self, origin: str) -> bool:
-        return self.same_origin()
+        return True  # has been checked in `get`
 
     async def get(self, *arguments: Any, **named: Any) -> None:
-        # A browser always sends its Origin; only a program that brings its own credentials may leave it out.
-        if "Origin" not in self.request.headers and self.acts_on_cookie:
+        # Tornado's own check would take Sec-Fetch-Site's word, or our name with another scheme. A browser
+        # always sends its Origin; only a program that brings its own credentials may leave it out.
+        if not self.same_origin() and ("Origin" in self.request.headers or self.acts_on_cookie):
             raise HTTPError(403)
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            raise BadRequest("This is the address of a WebSocket.")
         await super().get(*arguments, **named)
 
     async def open(self, *arguments: str, **named: str) -> None:
