@@ -76,7 +76,7 @@ def attacks(whole: Whole, push: Push) -> Iterator[tuple[str, Attack]]:
     yield "signature in capitals", changed(**{signed_by: parameters[signed_by].upper()})
     yield "huge query", Attack(f"{split.query}&filler={'a' * 8000}&nonce={'1' * 100}", push.body)
     yield "many parameters", Attack(split.query + "&a=1" * 500, push.body)
-    for seconds in (-301, 301, -86_400 * 365):
+    for seconds in (-301, 330, -86_400 * 365):
         yield f"stale by {seconds} s", _signed(whole, clear, int(parameters["timestamp"]) + seconds)
     for odd in ("-1", "1e9", "0x10", "١٢٣", "9" * 400):
         yield f"timestamp {odd[:8]}", _signed(whole, clear, odd)
