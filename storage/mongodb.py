@@ -41,7 +41,6 @@ ANSWER_MILLISECONDS = 3000
 TTL_SLACK_SECONDS = 3600
 
 _UNIQUE: Mapping[str, Sequence[Sequence[str]]] = {
-    "identities": [("provider", "subject")],
     "sessions": [("id",), ("token_hash",)],
 }
 _INDEXES: Mapping[str, Sequence[Sequence[str]]] = {
@@ -223,12 +222,12 @@ class _Sessions(base.Sessions):
 
     async def revoke_of_user(self, user_id: str, *, provider: str | None = None) -> None:
         which: Row = {} if provider is None else codec.scalars(provider=provider)
-        await self._revoke({**which, "user_id": {"$in": await self._people.ids(user_id)}})
+        await self._revoke({**which, **await self._people.owned(user_id)})
 
     async def of_user(self, user_id: str, *, now: float) -> Sequence[Session]:
         rows = self._collection.find(
             {
-                "user_id": {"$in": await self._people.ids(user_id)},
+                **await self._people.owned(user_id),
                 "revoked": False,
                 "expires_at": {"$gt": now},
             }
@@ -281,7 +280,7 @@ class _Tickets(base.Tickets):
             return []
         rows = self._collection.find(
             {
-                "user_id": {"$in": await self._people.ids(user_id)},
+                **await self._people.owned(user_id),
                 "state": {"$in": [State.SCANNED.value, State.CONFIRMED.value]},
                 "expires_at": {"$gt": now},
             }
@@ -352,7 +351,7 @@ class _Logins(base.Logins):
         await _insert_first(self._collection, {"_id": login.id, **codec.scalars(**codec.login_row(login))})
 
     async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]:
-        whose: Row = {} if user_id is None else {"user_id": {"$in": await self._people.ids(user_id)}}
+        whose: Row = {} if user_id is None else await self._people.owned(user_id)
         rows = self._collection.find(whose).sort([("at", -1), ("_id", -1)]).limit(page_size(limit))
         return [codec.login_of(row) async for row in rows]
 

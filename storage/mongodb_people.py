@@ -55,30 +55,28 @@ class People(base.Users):
     async def upsert_identity(
         self, provider: str, subject: str, *, following: bool, event_at: float, new_id: str, now: float
     ) -> User:
-        key = codec.scalars(provider=provider, subject=subject)
+        key = _identity_key(provider, subject)
         event = codec.scalars(following=following, event_at=event_at)
         blank = codec.scalars(user_id=new_id, created_at=now, user_created_at=now, profile_at=0.0)
-        blank |= codec.profile_row(Profile())
+        blank |= {"provider": provider, "subject": subject, **codec.profile_row(Profile())}
         for _ in range(MAX_TRIES):
-            with contextlib.suppress(DuplicateKeyError):  # made by another caller just now
-                identity: Row = await self._identities.find_one_and_update(
-                    key,
-                    {"$setOnInsert": {**event, **blank}},
-                    upsert=True,
-                    return_document=ReturnDocument.AFTER,
-                )
-                if any(identity[name] != value for name, value in event.items()):
-                    await self._identities.update_one(
-                        {**key, "event_at": {"$lte": event_at}}, {"$set": event}
-                    )
-                user = await self.get(identity["user_id"])
-                if user is not None:
-                    return user
-                await self._make_user(identity)
+            identity: Row | None = await self._identities.find_one(key)
+            if identity is None:
+                identity = {**key, **blank, **event}
+                try:
+                    await self._identities.insert_one(identity)
+                except DuplicateKeyError:  # made by another caller just now
+                    continue
+            elif any(identity[name] != value for name, value in event.items()):
+                await self._identities.update_one({**key, "event_at": {"$lte": event_at}}, {"$set": event})
+            user = await self.get(identity["user_id"])
+            if user is not None:
+                return user
+            await self._make_user(identity)
         raise StoreUnavailable
 
     async def set_unfollowed(self, provider: str, subject: str, *, event_at: float) -> User | None:
-        key = codec.scalars(provider=provider, subject=subject)
+        key = _identity_key(provider, subject)
         erased = {"following": False, "profile_at": 0.0, **codec.profile_row(Profile())}
         await self._identities.update_one(
             {**key, "event_at": {"$lte": event_at}},
@@ -89,7 +87,7 @@ class People(base.Users):
     async def update_profile(
         self, provider: str, subject: str, profile: Profile, *, unionid: str, now: float
     ) -> User | None:
-        key = codec.scalars(provider=provider, subject=subject)
+        key = _identity_key(provider, subject)
         codec.scalars(unionid=unionid)
         told = {name: value for name, value in codec.scalars(**codec.profile_row(profile)).items() if value}
         identity = await self._identities.find_one_and_update(
@@ -104,7 +102,7 @@ class People(base.Users):
         return (await self._assemble([person]))[0] if person else None
 
     async def by_identity(self, provider: str, subject: str) -> User | None:
-        identity = await self._identities.find_one(codec.scalars(provider=provider, subject=subject))
+        identity = await self._identities.find_one(_identity_key(provider, subject))
         return await self.get(identity["user_id"]) if identity else None
 
     async def set_chosen_name(self, user_id: str, name: str) -> None:
@@ -126,10 +124,10 @@ class People(base.Users):
         if person is None:
             return
         await self.finish_merges(into=person["_id"])
-        ids = await self.ids(user_id)
+        owned = await self.owned(user_id)
         for collection in (self._identities, *self._owned, self._unionids):
-            await collection.delete_many({"user_id": {"$in": ids}})
-        await self._users.delete_many({"_id": {"$in": ids, "$ne": person["_id"]}})
+            await collection.delete_many(owned)
+        await self._users.delete_many({"merged_into": {"$in": [person["_id"], *person["previous_ids"]]}})
         await self._users.delete_one({"_id": person["_id"]})  # last: until then this can be run again
 
     async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
@@ -157,10 +155,10 @@ class People(base.Users):
         users = await self._assemble(rows[:limit])
         return Page(tuple(users), codec.cursor_after(users[-1]) if len(rows) > limit else "")
 
-    async def ids(self, user_id: str) -> list[str]:
-        """Every id that the person has or had: another node may just have stored something under a former."""
+    async def owned(self, user_id: str) -> Row:
+        """A filter for what is the person's: another node may just have stored something under a former."""
         person = await self._survivor(user_id)
-        return [person["_id"], *person["previous_ids"]] if person else [user_id]
+        return _of_any([person["_id"], *person["previous_ids"]] if person else [user_id])
 
     async def finish_merges(self, *, into: str | None = None) -> None:
         """Repairs merges that were broken off: all, or those into one person."""
@@ -186,11 +184,13 @@ class People(base.Users):
     async def _make_user(self, identity: Row) -> None:
         """The user's document for an identity that has none: new, or its maker was killed."""
         user_id = identity["user_id"]
-        # A merge into somebody who is forgotten by now leads nowhere.
-        await self._users.delete_one({"_id": user_id, "merged_into": {"$ne": ""}})
-        with contextlib.suppress(DuplicateKeyError):  # made by another caller just now
+        try:
             await self._users.insert_one({"_id": user_id, "created_at": identity["created_at"], **_NEW_USER})
-        if await self._identities.find_one({"_id": identity["_id"], "user_id": user_id}) is None:
+        except DuplicateKeyError:
+            # Made by another caller just now; or merged into somebody who is forgotten by now.
+            await self._users.delete_one({"_id": user_id, "merged_into": {"$ne": ""}})
+        stored = await self._identities.find_one({"_id": identity["_id"]})
+        if stored is None or stored["user_id"] != user_id:
             await self._users.delete_one({"_id": user_id, "merged_into": ""})  # forgotten at this moment
 
     async def _change(self, user_id: str, update: Row, *, unless: Mapping[str, Any] | None = None) -> None:
@@ -283,9 +283,19 @@ class People(base.Users):
             for user_id in (person["_id"], *person["previous_ids"])
         }
         identities: dict[str, list[Row]] = {person["_id"]: [] for person in people}
-        async for identity in self._identities.find({"user_id": {"$in": list(owner_of)}}):
+        async for identity in self._identities.find(_of_any(list(owner_of))):
             identities[owner_of[identity["user_id"]]].append(identity)
         return [_user_of(person, identities[person["_id"]]) for person in people]
+
+
+def _identity_key(provider: str, subject: str) -> Row:
+    """The `_id` of an identity; the length keeps what is before and after the colon apart."""
+    codec.scalars(provider=provider, subject=subject)
+    return {"_id": f"{len(provider)}:{provider}:{subject}"}
+
+
+def _of_any(ids: Sequence[str]) -> Row:
+    return {"user_id": ids[0] if len(ids) == 1 else {"$in": list(ids)}}
 
 
 async def _first_owners(identities: Any, limit: int) -> list[str]:
