@@ -12,9 +12,10 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -44,20 +45,29 @@ class FaultySettings(Exception):
 
 def _origin(value: str) -> str:
     """scheme://host[:port], nothing more."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+    parts = _split(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise ValueError("should be an address such as https://login.example.com")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("should end after the host and port: no path, no query")
-    _ = parts.port  # raises ValueError where it is no number
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
+    parts = _split(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
         raise ValueError("should be an http:// or https:// address")
     return value
+
+
+def _split(value: str) -> SplitResult:
+    if "\\" in value or not value.isprintable() or " " in value:
+        raise ValueError("should have no blank, no backslash and no control character")
+    parts = urlsplit(value)
+    _ = parts.port  # raises ValueError where it is no number
+    if parts.netloc.endswith(":"):
+        raise ValueError("should have a number after the colon")
+    return parts
 
 
 def _or_empty(check: Any) -> Any:
@@ -121,7 +131,7 @@ CallbackToken = Annotated[SecretStr, AfterValidator(_callback_token)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Server(_Section):
@@ -143,7 +153,8 @@ class Site(_Section):
 
 
 class Storage(_Section):
-    url: Annotated[str, AfterValidator(_storage_url)] = "sqlite:data/saoma.db"
+    # May have a password in it.
+    url: Annotated[str, AfterValidator(_storage_url)] = Field("sqlite:data/saoma.db", repr=False)
 
 
 class Ticket(_Section):
@@ -246,16 +257,20 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+class _GivenTwice(yaml.MarkedYAMLError):
+    """Its words are ours: a key and its place."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # refused below
             if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key_node.value} is given twice", key_node.start_mark
-                )
+                raise _GivenTwice(None, None, f"{key_node.value} is given twice", key_node.start_mark)
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
@@ -266,7 +281,7 @@ def _read(path: Path, faults: list[str]) -> dict[str, Any]:
     except OSError as error:
         raise FaultySettings([f"{path}: cannot be read ({error.strerror})"]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FaultySettings([f"{path}: is not YAML: {error}"]) from None
+        raise FaultySettings([f"{path}: is not YAML{_place_of(error)}"]) from None
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -276,6 +291,17 @@ def _read(path: Path, faults: list[str]) -> dict[str, Any]:
         faults.append("folder: unknown section")
         del document["folder"]
     return {str(name): {} if section is None else section for name, section in document.items()}
+
+
+def _place_of(error: Exception) -> str:
+    """Where, and why where no piece of the file is told with it: secrets stand there."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark, twice = error.problem_mark, isinstance(error, _GivenTwice)
+        reason = (
+            f": {error.problem}" if twice else ": look for a value that needs quotes, or wrong indentation"
+        )
+        return f" in line {mark.line + 1}, column {mark.column + 1}{reason}"
+    return "" if isinstance(error, yaml.YAMLError) else " in UTF-8"
 
 
 def _override(document: dict[str, Any], environment: Mapping[str, str], faults: list[str]) -> None:
@@ -409,12 +435,29 @@ def secret_key(settings: Settings) -> bytes:
         return configured.encode("utf-8")
     database = settings.sqlite_path
     path = (database.parent if database else settings.folder / "data") / "secret.key"
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(32))
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError:
-        pass
-    return path.read_bytes()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _keep_new_key(path)
+        key = path.read_bytes()
+    except OSError as error:
+        raise FaultySettings(
+            [f"server.secret_key: {path} cannot be made or read ({error.strerror})"]
+        ) from None
+    if len(key.strip()) < 32:
+        raise FaultySettings([f"server.secret_key: {path} should hold 32 characters or more: delete it"])
+    return key
+
+
+def _keep_new_key(path: Path) -> None:
+    """All of it or nothing: a start that is ended here leaves no half a key. The first of two wins."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(32))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
