@@ -29,6 +29,7 @@ from pydantic import (
     ValidationError,
 )
 
+from app.token import algorithms_of, import_key
 from wechat.crypto import decode_key
 
 PREFIX = "SAOMA_"
@@ -122,6 +123,25 @@ def _filled_in(value: SecretStr) -> SecretStr:
     return value
 
 
+def _app_key(value: SecretStr) -> SecretStr:
+    if value.get_secret_value():
+        import_key(value.get_secret_value())
+    return value
+
+
+def _app_link(value: str) -> str:
+    scheme, _, rest = value.partition("://")
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) or not rest:
+        raise ValueError("should be the app's link, such as myteam://login?code={url}")
+    if scheme in ("javascript", "data", "vbscript", "file"):
+        raise ValueError("should be a link that opens the app")
+    if "{url}" not in rest and "{id}" not in rest:
+        raise ValueError("should have {url} or {id} where the code goes")
+    return value
+
+
+Algorithm = Literal["HS256", "RS256", "PS256", "ES256", "EdDSA", "Ed25519"]
+AppKey = Annotated[SecretStr, AfterValidator(_app_key)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Url = Annotated[str, AfterValidator(_url)]
 OptionalUrl = Annotated[str, AfterValidator(_or_empty(_url))]
@@ -201,6 +221,19 @@ class Wechat(_Section):
         return _filled(self.encoding_aes_key, self.previous_encoding_aes_key)
 
 
+class App(_Section):
+    issuer: str = ""
+    audience: Annotated[str, StringConstraints(min_length=1)] = "saoma"
+    key: AppKey = SecretStr("")
+    jwks_url: OptionalUrl = ""
+    algorithms: tuple[Algorithm, ...] = Field((), strict=False)
+    link: Annotated[str, AfterValidator(_or_empty(_app_link))] = ""
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.issuer)
+
+
 class RegisteredSite(_Section):
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -220,6 +253,7 @@ class Settings(_Section):
     ticket: Ticket = Ticket()
     session: Session = Session()
     wechat: Wechat = Wechat()
+    app: App = App()
     sites: tuple[RegisteredSite, ...] = Field((), strict=False)
     limits: Limits = Limits()
     folder: Path = Field(Path(), exclude=True, init_var=False, strict=False)
@@ -387,10 +421,30 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
         for key in needed:
             if not wechat.get(key):
                 yield f"wechat.{key}: is missing (the section is filled in part, and the mode is {mode})"
+    app = _section(document, "app")
+    if any(app.get(key) for key in ("issuer", "key", "jwks_url", "link")):
+        if not app.get("issuer"):
+            yield "app.issuer: is missing (the section is filled in part)"
+        if bool(app.get("key")) == bool(app.get("jwks_url")):
+            yield "app: should have one of key and jwks_url"
+        yield from _unfitting_algorithms(app)
     sites = document.get("sites")
     ids = [site.get("id") for site in sites if isinstance(site, dict)] if isinstance(sites, list) else []
     for twice in {str(site_id) for site_id in ids if ids.count(site_id) > 1}:
         yield f"sites: {twice} is the id of more than one site"
+
+
+def _unfitting_algorithms(app: Mapping[str, Any]) -> Iterator[str]:
+    algorithms = app.get("algorithms") or ()
+    if "HS256" in algorithms and app.get("jwks_url"):
+        yield "app.algorithms: HS256 takes a shared secret, and jwks_url has public keys only"
+    try:
+        fitting = algorithms_of(import_key(str(app["key"]))) if app.get("key") else None
+    except ValueError:
+        return  # told already, with app.key
+    for algorithm in algorithms:
+        if fitting is not None and algorithm not in fitting:
+            yield f"app.algorithms: {algorithm} does not go with this key; it takes {sorted(fitting)}"
 
 
 def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -412,8 +466,8 @@ def _warnings(settings: Settings) -> Iterator[str]:
         )
     if settings.server.base_url.startswith("http://") and not _is_loopback_url(settings.server.base_url):
         yield "server.base_url is http: cookies and logins can be read on the way. Use https."
-    if not wechat.enabled:
-        yield "no login method is set up: fill in the wechat section."
+    if not wechat.enabled and not settings.app.enabled:
+        yield "no login method is set up: fill in the wechat or the app section."
 
 
 def _is_loopback(address: str) -> bool:

@@ -23,9 +23,12 @@ from tornado.netutil import bind_sockets
 
 import config
 import logs
+from app.keys import RemoteKeys
+from app.token import PUBLIC_KEY_ALGORITHMS, Keys, Policy, algorithms_of, import_key
 from broker.local import LocalBroker
 from config import FaultySettings, Settings
 from errors import StoreLocked, StoreUnavailable
+from flows.app_login import AppLogin
 from flows.code_pool import CodePool
 from flows.context import Context
 from flows.deliveries import Deliveries
@@ -118,6 +121,7 @@ class Server:
             pictures=Pictures(self.context, self._http_client, settings.wechat.picture_hosts),
             gate=gate,
             deliveries=deliveries,
+            app_login=self._app_login(),
             demo=demo,
         )
         self._deliveries = deliveries
@@ -129,6 +133,20 @@ class Server:
             body_timeout=BODY_SECONDS,
         )
         self._sweeper: asyncio.Task[None] | None = None
+
+    def _app_login(self) -> AppLogin | None:
+        app = self.settings.app
+        if not app.enabled:
+            return None
+        keys: Keys | RemoteKeys
+        if app.jwks_url:
+            keys = RemoteKeys(app.jwks_url, self._http_client, self.context.now)
+            fitting = PUBLIC_KEY_ALGORITHMS
+        else:
+            keys = import_key(app.key.get_secret_value())
+            fitting = algorithms_of(keys)
+        policy = Policy(app.issuer, app.audience, frozenset(app.algorithms) or fitting)
+        return AppLogin(self.context, policy, keys)
 
     def start(self) -> None:
         """Serves from now on; needs a running loop."""

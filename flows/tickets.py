@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from errors import MethodUnavailable, TicketUnknown
-from flows.code_pool import CodePool
+from flows.code_pool import ID_BYTES, CodePool, PooledCode
 from flows.context import Context
 from flows.limits import RateLimit, address_key
 from flows.redirects import checked
@@ -16,6 +16,8 @@ from tickets import Device, Event, State, Ticket, advance, hash_secret
 SECRET_BYTES = 32
 REUSE_SECONDS = 30.0  # a reload shows the same code only while it lives at least this long
 WECHAT = "wechat"
+APP = "app"
+SCAN_PATH = "/s/"  # what the app's code leads to, for whoever scans it with something else
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +56,19 @@ class TicketDesk:
     @property
     def methods(self) -> tuple[str, ...]:
         """The ways to log in that are set up, the default first."""
-        return (WECHAT,) if self._codes is not None else ()
+        wechat = (WECHAT,) if self._codes is not None else ()
+        return wechat + ((APP,) if self._context.settings.app.enabled else ())
 
     async def issue(self, wish: Wish) -> Held:
         """A fresh ticket. Raises BadRequest (next), MethodUnavailable, TooManyRequests, StoreUnavailable."""
         context, now = self._context, self._context.now()
         target = checked(wish.next, context.settings.server.allowed_redirects)
-        if wish.method not in self.methods or self._codes is None:
+        if wish.method not in self.methods:
             raise MethodUnavailable("This way to log in is not set up.")
         if self._by_address is not None and self._by_node is not None:
             self._by_address.take(address_key(wish.device.address), now)
             self._by_node.take("", now)
-        code = await self._codes.take()
+        code = await self._code(wish.method)
         now, secret = context.now(), context.token(SECRET_BYTES)
         ticket = Ticket(
             id=code.id,
@@ -87,6 +90,15 @@ class TicketDesk:
 
         await context.storage.transact(work)
         return Held(ticket, secret)
+
+    async def _code(self, method: str) -> PooledCode:
+        """The public id and what its QR code says: WeChat's address, or ours for the app."""
+        if method == WECHAT and self._codes is not None:
+            return await self._codes.take()
+        ticket_id = self._context.token(ID_BYTES)
+        return PooledCode(
+            ticket_id, f"{self._context.base_url}{SCAN_PATH}{ticket_id}", "", self._context.now()
+        )
 
     async def reusable(self, held: Iterable[tuple[str, str]], wish: Wish) -> Held | None:
         """The same browser's WAITING ticket for the same wish, from its (id, secret) pairs."""

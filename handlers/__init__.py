@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from handlers import callback, health, pages, pictures, sessions, tickets, websocket
+from handlers import app, callback, health, pages, pictures, sessions, tickets, websocket
 from handlers.base import BaseHandler, NotFound
 from handlers.cookies import CookieNames
 from handlers.services import Services
@@ -47,6 +47,9 @@ def make_application(services: Services) -> Application:
             (rf"/api/v1/tickets/{NAME}/qr\.(svg|png)", tickets.Picture, given),
             (rf"/api/v1/tickets/{NAME}/exchange", tickets.Exchange, given),
             (rf"/api/v1/tickets/{NAME}/abandon", tickets.Abandon, given),
+            (rf"/api/v1/tickets/{NAME}/scan", app.Scan, given),
+            (rf"/api/v1/tickets/{NAME}/confirm", app.Confirm, given),
+            (rf"/api/v1/tickets/{NAME}/cancel", app.Cancel, given),
             (r"/api/v1/me", sessions.Me, given),
             (r"/api/v1/sessions/current/revoke", sessions.RevokeCurrent, given),
             (rf"/pictures/{NAME}/{NAME}", pictures.Picture, given),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flows.app_login import AppLogin
 from flows.context import Context
 from flows.deliveries import Deliveries
 from flows.pictures import Pictures
@@ -21,6 +22,7 @@ class Services:
     own_hosts: frozenset[str]  # values of the Host header that are ours, in lower case
     gate: Gate | None = None  # None where WeChat is not set up
     deliveries: Deliveries | None = None
+    app_login: AppLogin | None = None  # None where the team's own app is not set up
     demo: bool = False  # the codes lead to the emulated phone, so the page links to it
 
     @property

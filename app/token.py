@@ -1,0 +1,144 @@
+"""The app's JWT: issued by the team's own backend to the phone, verified here (RFC 7519, RFC 8725).
+
+The algorithm is fixed by the key, never by the token; issuer and audience match exactly; a token says who
+it is about, when it was made and when it ends, and that end is near.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, Key, KeySet, OctKey, OKPKey, RSAKey
+
+MAX_BYTES = 8 * 1024
+MAX_LIFETIME = 600  # seconds that `exp` may be ahead
+LEEWAY = 30  # seconds that the backend's clock may differ from ours
+MAX_SUBJECT = 128
+MIN_SECRET_BYTES = 32
+MAX_NAME = 64
+
+Keys: TypeAlias = "Key | KeySet"
+
+# What each kind of public key may sign with; HS256 belongs to a shared secret alone (RFC 8725, 3.1).
+_ALGORITHMS: Mapping[type, frozenset[str]] = {
+    OctKey: frozenset({"HS256"}),
+    RSAKey: frozenset({"RS256", "PS256"}),
+    ECKey: frozenset({"ES256"}),
+    OKPKey: frozenset({"EdDSA", "Ed25519"}),
+}
+PUBLIC_KEY_ALGORITHMS = frozenset({"RS256", "PS256", "ES256", "EdDSA", "Ed25519"})
+
+
+class TokenRefused(Exception):
+    """Not a token of the app's, or not any longer. Which check failed is told to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Who is scanning, as the app's backend says. `id` names the token: it confirms once."""
+
+    subject: str
+    id: str
+    name: str = ""
+    picture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    issuer: str
+    audience: str
+    algorithms: frozenset[str]
+
+
+def import_key(text: str) -> Key:
+    """A shared secret of 32 bytes or more, or a PEM public key (RSA, P-256, Ed25519). Raises ValueError."""
+    if not text.lstrip().startswith("-----BEGIN"):
+        if len(text.encode("utf-8")) < MIN_SECRET_BYTES:
+            raise ValueError(f"a shared secret has {MIN_SECRET_BYTES} bytes or more")
+        return OctKey.import_key(text)
+    if "PRIVATE KEY" in text:
+        raise ValueError("should be the public key; the private one stays with the app's backend")
+    for kind in (RSAKey, ECKey, OKPKey):
+        try:
+            return kind.import_key(text)
+        except (JoseError, ValueError, TypeError):
+            continue
+    raise ValueError("should be a PEM public key (RSA, P-256 or Ed25519)")
+
+
+def algorithms_of(key: Key) -> frozenset[str]:
+    """What tokens may be signed with under this key."""
+    return _ALGORITHMS[type(key)]
+
+
+def verify(token: str, keys: Keys, policy: Policy, now: float) -> Claims:
+    """The person in `token`. Raises TokenRefused for everything else."""
+    if len(token) > MAX_BYTES:
+        raise TokenRefused
+    registry = jwt.JWTClaimsRegistry(
+        now=int(now),
+        leeway=LEEWAY,
+        iss={"essential": True, "value": policy.issuer},
+        aud={"essential": True},
+        sub={"essential": True},
+        exp={"essential": True},
+        iat={"essential": True},
+    )
+    try:
+        claims = jwt.decode(token, keys, algorithms=sorted(policy.algorithms)).claims
+        registry.validate(claims)
+    except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise TokenRefused from error
+    _require_times(claims, now)
+    if not _names(claims["aud"], policy.audience):
+        raise TokenRefused
+    subject = claims["sub"]
+    if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT or not subject.isprintable():
+        raise TokenRefused
+    return Claims(subject, _id(token, claims), _text(claims, "name")[:MAX_NAME], _text(claims, "picture"))
+
+
+def key_id(token: str) -> str | None:
+    """The `kid` that the token names, unverified: says which key to look for, nothing more."""
+    try:
+        kid = jws.extract_compact(token.encode("ascii")).headers().get("kid")
+    except (JoseError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return kid if isinstance(kid, str) else None
+
+
+def _require_times(claims: Mapping[str, Any], now: float) -> None:
+    for name in ("exp", "iat"):
+        if isinstance(claims[name], bool) or not isinstance(claims[name], (int, float)):
+            raise TokenRefused
+    if claims["exp"] > now + MAX_LIFETIME + LEEWAY or claims["exp"] <= claims["iat"]:
+        raise TokenRefused
+
+
+def _names(audience: object, ours: str) -> bool:
+    if isinstance(audience, str):
+        return audience == ours
+    return (
+        isinstance(audience, Collection)
+        and all(isinstance(one, str) for one in audience)
+        and ours in audience
+    )
+
+
+def _id(token: str, claims: Mapping[str, Any]) -> str:
+    """`jti`, or the token itself where it has none; hashed, as it is stored."""
+    jti = claims.get("jti")
+    named = f"{claims['iss']} {jti}" if isinstance(jti, str) and jti else token
+    return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str):
+        return ""
+    return "".join(character for character in value if character.isprintable()).strip()[:1024]

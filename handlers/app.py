@@ -1,0 +1,71 @@
+"""What the team's own app calls, with the JWT that its backend gave it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.token import Claims
+from errors import BadRequest, MethodUnavailable, Unauthenticated
+from flows.app_login import AppLogin
+from handlers.base import ApiHandler
+
+
+class _Decision(BaseModel):
+    """Body of confirm and cancel; whoever else it names is ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    handle: str = Field(max_length=256)
+
+
+class AppHandler(ApiHandler):
+    acts_on_cookie = False  # the token alone says who it is
+
+    @property
+    def app_login(self) -> AppLogin:
+        if self.services.app_login is None:
+            raise MethodUnavailable("This way to log in is not set up.")
+        return self.services.app_login
+
+    async def person(self) -> Claims:
+        try:
+            return await self.app_login.person(self.authorization("Bearer"))
+        except Unauthenticated:
+            self.set_header("WWW-Authenticate", 'Bearer error="invalid_token"')
+            raise
+
+    def handle(self) -> str:
+        try:
+            return _Decision.model_validate_json(self.request.body or b"{}").handle
+        except ValidationError:
+            raise BadRequest("handle: should be the one that scan answered with.") from None
+
+
+class Scan(AppHandler):
+    async def post(self, ticket_id: str) -> None:
+        """Answers with what the person must see before saying yes."""
+        scanned = await self.app_login.scan(ticket_id, await self.person())
+        ticket = scanned.ticket
+        self.write_json(
+            {
+                "state": ticket.state,
+                "site": scanned.site,
+                "browser": ticket.device.browser,
+                "system": ticket.device.system,
+                "address": ticket.device.address,
+                "created": int(ticket.created_at),
+                "handle": scanned.handle,
+            }
+        )
+
+
+class Confirm(AppHandler):
+    async def post(self, ticket_id: str) -> None:
+        ticket = await self.app_login.confirm(ticket_id, await self.person(), self.handle())
+        self.write_json({"state": ticket.state})
+
+
+class Cancel(AppHandler):
+    async def post(self, ticket_id: str) -> None:
+        ticket = await self.app_login.cancel(ticket_id, await self.person(), self.handle())
+        self.write_json({"state": ticket.state})
