@@ -68,7 +68,7 @@ class Stage:
     bodies: list[Any] = field(default_factory=list)
     open_sockets: set[Socket] = field(default_factory=set)
     port: int = 0
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     _server: tornado.httpserver.HTTPServer | None = None
 
     @property
@@ -93,14 +93,8 @@ class Stage:
     def become(self, state: str, user: dict[str, str] | None = None) -> None:
         self.ticket.state = state
         self.ticket.user = user
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def change(self, seconds: float) -> None:
-        """Returns at the next change, or after that time."""
-        changed = self._changed
-        with suppress(TimeoutError):
-            await asyncio.wait_for(changed.wait(), seconds)
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     def start(self) -> None:
         application = tornado.web.Application(
@@ -275,7 +269,8 @@ class State(Handler):
             if self.stage.long_polls == "held" and self.stage.look(id)["state"] == self.get_query_argument(
                 "state"
             ):
-                await self.stage.change(held)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.stage.changed.wait(), held)
         else:
             self.stage.seen["plain polls"] += 1
         looked = self.stage.look(id)
@@ -321,13 +316,14 @@ class Socket(tornado.websocket.WebSocketHandler):
 
     async def _tell(self, id: str) -> None:
         while self.stage.sockets == "served":
+            changed = self.stage.changed  # taken before looking: no change falls between look and wait
             looked = self.stage.look(id)
             if not self.stage.silent:
                 await self.write_message(json.dumps(looked))
             if looked["state"] in FINAL:
                 self.close()
                 return
-            await self.stage.change(60)
+            await changed.wait()
 
     def cut(self) -> None:
         if self.ws_connection is not None and self.ws_connection.stream is not None:

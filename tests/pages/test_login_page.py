@@ -209,7 +209,7 @@ async def test_comes_back_when_the_server_does(page: Page, stage: Stage) -> None
 
 
 async def test_exchange_is_repeated_after_a_cut_connection(page: Page, stage: Stage) -> None:
-    stage.answers_to_exchange = [0, 0, 503, 502]
+    stage.answers_to_exchange = [0, 503]
     await show(page, stage)
     await watched(stage)
     stage.become("CONFIRMED", WEI)
@@ -243,7 +243,7 @@ async def test_a_ticket_unknown_from_the_start_is_not_renewed_silently(page: Pag
 async def test_the_page_knows_the_end_by_itself(page: Page, stage: Stage) -> None:
     await show(page, stage)
     await watched(stage)
-    stage.ticket.expires_at = time.time() + 1
+    stage.ticket.expires_at = time.time() + 2
     stage.become("SCANNED", WEI)
     await expect(panel(page, "扫描成功，请在手机上确认")).to_be_visible()
     stage.silent = True
@@ -344,22 +344,19 @@ async def test_leaving_closes_the_socket_and_coming_back_opens_one(page: Page, s
 # ---- Strangers
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "{{ 1 }}", "名" * 64],
-    ids=["image", "script", "template", "long"],
-)
-async def test_names_stay_text(page: Page, stage: Stage, name: str) -> None:
+async def test_names_stay_text(page: Page, stage: Stage) -> None:
     dialogs: list[Any] = []
     page.on("dialog", lambda dialog: dialogs.append(dialog))
-    await show(page, stage)
-    await watched(stage)
-    stage.become("SCANNED", {"name": name, "picture": ""})
-    await expect(page.locator(".name")).to_have_text(name)
-    await expect(page.locator(".name *")).to_have_count(0)
-    await expect(page.locator(".initial")).to_have_text(name[0].upper())
-    width = "element => element.getBoundingClientRect().width"
-    assert await page.locator(".name").evaluate(width) <= 240
+    image, script = "<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>"
+    for name in (image, script, "{{ 1 }}", "名" * 64):
+        await show(page, stage)
+        await watched(stage)
+        stage.become("SCANNED", {"name": name, "picture": ""})
+        await expect(page.locator(".name")).to_have_text(name)
+        await expect(page.locator(".name *")).to_have_count(0)
+        await expect(page.locator(".initial")).to_have_text(name[0].upper())
+        width = "element => element.getBoundingClientRect().width"
+        assert await page.locator(".name").evaluate(width) <= 240
     assert dialogs == []
 
 
@@ -371,24 +368,17 @@ async def test_a_person_without_a_name(page: Page, stage: Stage) -> None:
     await expect(page.locator(".initial")).to_have_text("微")
 
 
-@pytest.mark.parametrize(
-    "picture",
-    [
-        "https://elsewhere.example/a.png",
-        "//elsewhere.example/a.png",
-        "javascript:alert(1)",
-        "data:text/html,x",
-    ],
-)
-async def test_pictures_from_elsewhere_are_not_asked_for(page: Page, stage: Stage, picture: str) -> None:
+async def test_pictures_from_elsewhere_are_not_asked_for(page: Page, stage: Stage) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    await show(page, stage)
-    await watched(stage)
-    stage.become("SCANNED", {"name": "Wei", "picture": picture})
-    await expect(page.locator(".initial")).to_have_text("W")
-    await expect(page.locator(".picture")).to_be_hidden()
-    assert await page.locator(".picture").get_attribute("src") is None
+    elsewhere = "//elsewhere.example/a.png"
+    for picture in (f"https:{elsewhere}", elsewhere, "javascript:alert(1)", "data:text/html,x"):
+        await show(page, stage)
+        await watched(stage)
+        stage.become("SCANNED", {"name": "Wei", "picture": picture})
+        await expect(page.locator(".initial")).to_have_text("W")
+        await expect(page.locator(".picture")).to_be_hidden()
+        assert await page.locator(".picture").get_attribute("src") is None
     assert [url for url in asked if not url.startswith(stage.origin)] == []
 
 
