@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +21,6 @@ from pymongo import IndexModel, ReadPreference
 from pymongo.errors import (
     DocumentTooLarge,
     DuplicateKeyError,
-    InvalidName,
     OperationFailure,
     PyMongoError,
 )
@@ -65,21 +65,23 @@ async def open(url: str) -> MongoStorage:
     Raises StoreUnavailable where the address cannot be understood, nobody answers, or access is refused.
     """
     try:
-        client: Any = AsyncIOMotorClient(
-            url,
-            appname="saoma",
-            w="majority",
-            journal=True,
-            wTimeoutMS=ANSWER_MILLISECONDS,
-            serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
-            connectTimeoutMS=CONNECT_MILLISECONDS,
-            socketTimeoutMS=ANSWER_MILLISECONDS,
-            waitQueueTimeoutMS=SELECTION_MILLISECONDS,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # so the driver tells of options it does not know
+            client: Any = AsyncIOMotorClient(
+                url,
+                appname="saoma",
+                w="majority",
+                journal=True,
+                wTimeoutMS=ANSWER_MILLISECONDS,
+                serverSelectionTimeoutMS=SELECTION_MILLISECONDS,
+                connectTimeoutMS=CONNECT_MILLISECONDS,
+                socketTimeoutMS=ANSWER_MILLISECONDS,
+                waitQueueTimeoutMS=SELECTION_MILLISECONDS,
+            )
         database = client.get_default_database(DEFAULT_DATABASE).with_options(
             read_preference=ReadPreference.PRIMARY
         )
-    except (PyMongoError, InvalidName, ValueError, TypeError):
+    except (PyMongoError, ValueError, TypeError, UserWarning):
         # What the driver says may quote a part of the address, and that may be the password.
         raise StoreUnavailable(
             "storage.url is no address that MongoDB's driver understands: it must look like"

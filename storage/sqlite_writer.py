@@ -24,6 +24,9 @@ Work = Callable[[], Coroutine[Any, Any, Any]]
 
 MAX_GROUP = 256  # pieces of work in one transaction; bounds how long the first one waits
 
+# Errors of one piece of work: the database itself is well.
+_OF_THE_VALUES = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
+
 log = logging.getLogger("saoma.storage")
 
 
@@ -89,9 +92,9 @@ class Writer:
                 execute("SAVEPOINT work")
                 try:
                     job.result = _run_to_end(job.work())
-                except sqlite3.OperationalError:
-                    raise  # disk full, input or output error: the whole transaction is in doubt
-                except Exception as error:
+                except BaseException as error:  # whatever it is, the thread goes on
+                    if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_THE_VALUES):
+                        raise  # disk full, input or output error: the whole transaction is in doubt
                     job.error = _in_our_words(error)
                     execute("ROLLBACK TO work")
                 execute("RELEASE work")
@@ -114,10 +117,13 @@ class Writer:
                 log.warning("a loop was closed before the store had answered it")
 
 
-def _in_our_words(error: Exception) -> Exception:
-    """TypeError for what Python's driver says (each version differently) of a value that is no scalar."""
-    if isinstance(error, sqlite3.InterfaceError | sqlite3.ProgrammingError):
-        return TypeError(f"not to be stored: {error}")
+def _in_our_words(error: BaseException) -> BaseException:
+    """What Python's driver says (each version differently) of values that cannot be stored."""
+    match error:
+        case sqlite3.InterfaceError() | sqlite3.ProgrammingError():
+            return TypeError(f"not to be stored: {error}")
+        case sqlite3.IntegrityError() | sqlite3.DataError():
+            return ValueError(f"not to be stored: {error}")
     return error
 
 

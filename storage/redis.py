@@ -1,0 +1,160 @@
+"""Tickets in Redis, for a cluster: each change is one conditional write of the whole ticket.
+
+Needs Redis 6.2 or newer with an append-only file and no eviction (`maxmemory-policy noeviction`). The
+database, not Redis, decides the one winner of an exchange: a Redis that forgets costs a scan, never a login.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
+
+from errors import StoreUnavailable, TicketUnknown
+from storage import base, codec
+from tickets import State, Ticket
+
+PREFIX = "saoma:"
+MAX_CONNECTIONS = 64  # a pool that waits for a free one: redis-py's default raises at 100
+ANSWER_SECONDS = 2.0
+MAX_TRIES = 50
+# Redis deletes by its own clock; what it deletes has been over for a while by ours, whoever is ahead.
+SLACK_SECONDS = 60.0
+
+# The ticket if it still is what was read, together with the list of its person's tickets: one round trip.
+_SWAP = """
+local current = redis.call('GET', KEYS[1])
+if current ~= ARGV[1] then return {0, current} end
+redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
+if #KEYS == 2 then
+    redis.call('SADD', KEYS[2], ARGV[4])
+    redis.call('PEXPIREAT', KEYS[2], ARGV[3])
+end
+return {1, false}
+"""
+
+
+def connect(url: str) -> Redis:
+    """A client with a pool of its own. Raises StoreUnavailable for an address that cannot be understood."""
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=ANSWER_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            socket_connect_timeout=ANSWER_SECONDS,
+            health_check_interval=30,
+        )
+    except (ValueError, TypeError):
+        # What the library says may quote the address, and with it the password.
+        raise StoreUnavailable("redis.url is no address that Redis's client understands.") from None
+    return Redis.from_pool(pool)
+
+
+async def faults(client: Redis) -> list[str]:
+    """What is set so that Redis may lose tickets. Raises StoreUnavailable."""
+    try:
+        persistence, memory = await client.info("persistence"), await client.info("memory")
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable("redis.url: Redis did not answer.") from error
+    found = []
+    if not persistence.get("aof_enabled"):
+        found.append("Redis keeps no append-only file (appendonly no): a restart forgets waiting logins")
+    if memory.get("maxmemory_policy") != "noeviction":
+        found.append("Redis may evict tickets (maxmemory-policy should be noeviction)")
+    return found
+
+
+class RedisTickets(base.Tickets):
+    """For one piece of work: what `get` read is what `update` starts from."""
+
+    def __init__(self, client: Redis, ids_of: Callable[[str], Awaitable[Sequence[str]]]) -> None:
+        """`ids_of` gives a person's id and the ids merged into it."""
+        self._client = client
+        self._ids_of = ids_of
+        self._swap = client.register_script(_SWAP)
+        self._read: dict[str, bytes] = {}
+
+    async def create(self, ticket: Ticket) -> None:
+        made = await _answered(self._client.set(_key(ticket.id), _encode(ticket), nx=True, pxat=_end(ticket)))
+        if not made:
+            raise ValueError("the id is taken")
+
+    async def get(self, ticket_id: str, *, now: float) -> Ticket | None:
+        raw = await _answered(self._client.get(_key(ticket_id)))
+        return self._alive(ticket_id, raw, now)
+
+    async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
+        raw = self._read.get(ticket_id)
+        if raw is None:
+            raw = await _answered(self._client.get(_key(ticket_id)))
+        for _ in range(MAX_TRIES):
+            ticket = self._alive(ticket_id, raw, now)
+            if ticket is None or raw is None:
+                raise TicketUnknown
+            changed = change(ticket)
+            if changed is ticket:
+                return ticket
+            fresh = _encode(changed)
+            keys = [_key(ticket_id)] + ([_user_key(changed.user_id)] if changed.user_id else [])
+            done, current = await _answered(
+                self._swap(keys=keys, args=[raw, fresh, _end(changed), ticket_id])
+            )
+            if done:
+                self._read[ticket_id] = fresh
+                return changed
+            raw = current  # somebody was faster: once more from what is there now
+        raise StoreUnavailable
+
+    async def pending_of_user(self, user_id: str, *, now: float) -> Sequence[Ticket]:
+        ids = await self._ids_of(user_id)
+        if not ids:
+            return []
+        members = await _answered(self._client.sunion([_user_key(one) for one in ids]))
+        tickets = [await self.get(member.decode("utf-8"), now=now) for member in members]
+        waiting = (State.SCANNED, State.CONFIRMED)
+        return [ticket for ticket in tickets if ticket is not None and ticket.state in waiting]
+
+    def _alive(self, ticket_id: str, raw: bytes | None, now: float) -> Ticket | None:
+        self._read.pop(ticket_id, None)
+        if raw is None:
+            return None
+        ticket = _decode(raw)
+        if ticket.expired(now):
+            return None
+        self._read[ticket_id] = raw
+        return ticket
+
+
+async def _answered(operation: Awaitable[Any]) -> Any:
+    try:
+        return await operation
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable from error
+
+
+def _key(ticket_id: str) -> str:
+    return f"{PREFIX}ticket:{ticket_id}"
+
+
+def _user_key(user_id: str) -> str:
+    return f"{PREFIX}tickets-of:{user_id}"
+
+
+def _end(ticket: Ticket) -> int:
+    return int((ticket.expires_at + SLACK_SECONDS) * 1000)
+
+
+def _encode(ticket: Ticket) -> bytes:
+    row = codec.ticket_row(ticket)
+    row["secret_hash"] = ticket.secret_hash.hex()
+    return json.dumps(row).encode("ascii")
+
+
+def _decode(raw: bytes) -> Ticket:
+    row = json.loads(raw)
+    row["secret_hash"] = bytes.fromhex(row["secret_hash"])
+    return codec.ticket_of(row)

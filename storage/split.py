@@ -1,0 +1,72 @@
+"""A cluster's store: people, sessions and all that lasts in the database, tickets in Redis.
+
+No transaction spans the two: each call is atomic by itself, in the order that the work has them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from errors import StoreUnavailable
+from storage import base
+from storage.base import Result, Transaction
+from storage.redis import RedisTickets
+
+
+class SplitStorage(base.Storage):
+    def __init__(self, database: base.Storage, client: Redis) -> None:
+        self._database = database
+        self._client = client
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        return await work(_Transaction(self._database, self._client))
+
+    async def sweep(self, *, now: float) -> None:
+        await self._database.sweep(now=now)  # Redis deletes by itself
+
+    async def ping(self) -> None:
+        await self._database.ping()
+        try:
+            await self._client.set("saoma:ping", b"", ex=60)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable from error
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+class _Transaction:
+    """The database's collections, each call a transaction of its own there, and Redis's tickets."""
+
+    def __init__(self, database: base.Storage, client: Redis) -> None:
+        self.users = cast(base.Users, _Collection(database, "users"))
+        self.sessions = cast(base.Sessions, _Collection(database, "sessions"))
+        self.deliveries = cast(base.Deliveries, _Collection(database, "deliveries"))
+        self.links = cast(base.Links, _Collection(database, "links"))
+        self.logins = cast(base.Logins, _Collection(database, "logins"))
+        self.tickets: base.Tickets = RedisTickets(client, self._ids_of)
+
+    async def _ids_of(self, user_id: str) -> Sequence[str]:
+        user = await self.users.get(user_id) if user_id else None
+        return (user.id, *user.previous_ids) if user is not None else ()
+
+
+class _Collection:
+    """One collection of the database, by name."""
+
+    def __init__(self, database: base.Storage, name: str) -> None:
+        self._database = database
+        self._name = name
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any, **named: Any) -> Any:
+            async def work(transaction: Transaction) -> Any:
+                return await getattr(getattr(transaction, self._name), method)(*arguments, **named)
+
+            return await self._database.transact(work)
+
+        return call
