@@ -42,11 +42,12 @@ class BaseHandler(RequestHandler):
     services: Services
     # Health checks come by address; everything else must be meant for us.
     any_host: ClassVar[bool] = False
+    _challenge = ""  # how to authenticate, on its way through Tornado's clearing
 
     def initialize(self, services: Services) -> None:
         self.services = services
         self.request_id = secrets.token_hex(8)
-        self.set_header("X-Request-Id", self.request_id)
+        self.set_own_headers()
 
     @property
     def context(self) -> Context:
@@ -67,11 +68,15 @@ class BaseHandler(RequestHandler):
         self.set_header("Referrer-Policy", "same-origin")
         self.set_header("Cache-Control", "no-store")
 
+    def set_own_headers(self) -> None:
+        """What every answer has besides; set again for a failure, before which Tornado clears all headers."""
+        self.set_header("X-Request-Id", self.request_id)
+        if self.services.secure:
+            self.set_header("Strict-Transport-Security", "max-age=31536000")
+
     async def prepare(self) -> None:
         if not self.any_host and self.request.host.lower() not in self.services.own_hosts:
             raise HTTPError(MISDIRECTED)
-        if self.services.secure:
-            self.set_header("Strict-Transport-Security", "max-age=31536000")
 
     def compute_etag(self) -> None:
         """None: what is never stored needs no tag."""
@@ -195,7 +200,14 @@ class BaseHandler(RequestHandler):
             log.error("%s %s failed (request %s)", self.request.method, self.logged_path, self.request_id,
                       exc_info=(kind, value, trace) if kind and value else None)  # fmt: skip
 
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        self._challenge = self._headers.get("WWW-Authenticate", "")
+        super().send_error(status_code, **kwargs)
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self.set_own_headers()
+        if self._challenge:
+            self.set_header("WWW-Authenticate", self._challenge)
         error = _cause(kwargs)
         if isinstance(error, SaomaError):
             self.set_status(error.status)
@@ -233,8 +245,8 @@ class ApiHandler(BaseHandler):
 class PageHandler(BaseHandler):
     """Answers with pages."""
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    def set_own_headers(self) -> None:
+        super().set_own_headers()
         socket = self.context.base_url.replace("http", "ws", 1)
         self.set_header("Content-Security-Policy", POLICY.format(sources=f"'self' {socket}"))
         self.set_header("X-Frame-Options", "DENY")
