@@ -23,6 +23,7 @@ class Peers:
         stands left of them was written by the client.
         """
         peer = request.remote_ip or ""
+        peer = _normal(peer) or peer
         forwarded = request.headers.get_list("X-Forwarded-For")
         if not forwarded:
             return peer
@@ -30,11 +31,10 @@ class Peers:
             self._warn(peer)
             return peer
         for hop in reversed(",".join(forwarded).split(",")):
-            candidate = hop.strip().strip("[]")
-            try:
-                peer = str(ipaddress.ip_address(candidate))
-            except ValueError:
+            address = _normal(hop.strip().strip("[]"))
+            if address is None:
                 break
+            peer = address
             if not self._trusts(peer):
                 break
         return peer
@@ -52,3 +52,16 @@ class Peers:
             log.warning(
                 "X-Forwarded-For from %s is ignored: it is not in server.trusted_proxies (told once)", peer
             )
+
+
+def _normal(address: str) -> str | None:
+    """One spelling for one address; None for what is none. ::ffff:1.2.3.4 is how some call 1.2.3.4."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.scope_id is not None:  # of an interface of the proxy's: any text may stand there
+        return None
+    return str(parsed.ipv4_mapped or parsed)
