@@ -42,4 +42,4 @@ def png(text: str) -> bytes:
 
 
 def _code(text: str) -> pyqrcode.QRCode:
-    return pyqrcode.create(text, error=ERROR_LEVEL)
+    return pyqrcode.create(text, error=ERROR_LEVEL, encoding="utf-8")
