@@ -1,0 +1,75 @@
+"""A log line is one line, whatever a stranger put into a value."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import logs
+
+
+def record(message: str, *values: object, level: int = logging.INFO) -> logging.LogRecord:
+    return logging.LogRecord("saoma.test", level, __file__, 1, message, values, None)
+
+
+@given(st.text())
+def test_whatever_is_logged_is_one_printable_line(value: str) -> None:
+    line = logs.OneLine().format(record("told: %s", value))
+    assert line.isprintable()
+    line.encode("utf-8")
+    assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a\nb", "a\\nb"),
+        ("a\r\n2026-01-01 INFO forged", "a\\r\\n2026-01-01 INFO forged"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("\u202eturned", "\\u202eturned"),
+        ("\u2028line", "\\u2028line"),
+        ("\ud800", "\\ud800"),
+        ("扫码 🐼", "扫码 🐼"),
+        ("\U000e0041", "\\U000e0041"),
+    ],
+)
+def test_control_characters_are_escaped(value: str, shown: str) -> None:
+    assert logs.OneLine().format(record("%s", value)).endswith(f"saoma.test: {shown}")
+
+
+def test_a_line_says_when_how_bad_and_where() -> None:
+    line = logs.OneLine().format(record("words", level=logging.WARNING))
+    assert line.split(" ", 2)[2] == "WARNING saoma.test: words"
+
+
+def test_a_traceback_stays_readable() -> None:
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        failed = record("failed", level=logging.ERROR)
+        failed.exc_info = sys.exc_info()
+    text = logs.OneLine().format(failed)
+    assert text.splitlines()[0].endswith("saoma.test: failed")
+    assert text.splitlines()[-1] == "ValueError: inside"
+    assert len(text.splitlines()) > 3
+
+
+def test_lines_go_to_standard_error(monkeypatch, capsys) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    root.handlers = []
+    try:
+        logs.set_up(logging.WARNING)
+        logging.getLogger("saoma").warning("one\ntwo")
+        logging.getLogger("saoma").info("nothing")
+    finally:
+        root.handlers = before
+        root.setLevel(level)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.endswith("WARNING saoma: one\\ntwo\n")
+    assert shown.err.count("\n") == 1
