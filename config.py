@@ -123,6 +123,13 @@ def _filled_in(value: SecretStr) -> SecretStr:
     return value
 
 
+def _redis_url(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if url and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("should be redis://HOST, rediss://HOST (TLS) or unix:///PATH")
+    return value
+
+
 def _app_key(value: SecretStr) -> SecretStr:
     if value.get_secret_value():
         import_key(value.get_secret_value())
@@ -221,6 +228,10 @@ class Wechat(_Section):
         return _filled(self.encoding_aes_key, self.previous_encoding_aes_key)
 
 
+class Redis(_Section):
+    url: Annotated[SecretStr, AfterValidator(_redis_url)] = SecretStr("")
+
+
 class App(_Section):
     issuer: str = ""
     audience: Annotated[str, StringConstraints(min_length=1)] = "saoma"
@@ -250,6 +261,7 @@ class Settings(_Section):
     server: Server = Server()
     site: Site = Site()
     storage: Storage = Storage()
+    redis: Redis = Redis()
     ticket: Ticket = Ticket()
     session: Session = Session()
     wechat: Wechat = Wechat()
@@ -421,6 +433,8 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
         for key in needed:
             if not wechat.get(key):
                 yield f"wechat.{key}: is missing (the section is filled in part, and the mode is {mode})"
+    if _section(document, "redis").get("url") and not server.get("secret_key"):
+        yield "server.secret_key: should be set where there is Redis, the same for every node"
     app = _section(document, "app")
     if any(app.get(key) for key in ("issuer", "key", "jwks_url", "link")):
         if not app.get("issuer"):

@@ -13,10 +13,12 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from redis.asyncio import Redis
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -25,7 +27,9 @@ import config
 import logs
 from app.keys import RemoteKeys
 from app.token import PUBLIC_KEY_ALGORITHMS, Keys, Policy, algorithms_of, import_key
+from broker.base import Broker
 from broker.local import LocalBroker
+from broker.redis import RedisBroker
 from config import FaultySettings, Settings
 from errors import StoreLocked, StoreUnavailable
 from flows.app_login import AppLogin
@@ -39,7 +43,10 @@ from flows.tickets import TicketDesk
 from handlers import ROOT, make_application
 from handlers.peers import Peers
 from handlers.services import Services
+from storage import redis
 from storage.base import Storage
+from storage.shared import LocalShared, Shared
+from storage.split import SplitStorage
 from tickets.ticket import EXTENSION_SECONDS
 from translations import Catalogues
 from wechat.account_check import Finding, try_account
@@ -76,17 +83,17 @@ class Server:
     ) -> None:
         self.settings = settings
         self._sockets = sockets
-        self._storage = storage
         self.port: int = sockets[0].getsockname()[1]
         self.base_url = settings.server.base_url or f"http://127.0.0.1:{self.port}"
-        self.broker = LocalBroker()
+        backing = back(settings, storage, now)
+        self._backing = backing
         self._http_client = AsyncHTTPClient(force_instance=True, max_clients=MAX_OUTBOUND)
         key = config.secret_key(settings)
         self.context = Context(
             settings=settings,
             base_url=self.base_url,
-            storage=storage,
-            broker=self.broker,
+            storage=backing.storage,
+            broker=backing.broker,
             catalogues=Catalogues.load(ROOT / "locale"),
             now=now,
             token=secrets.token_urlsafe,
@@ -98,7 +105,7 @@ class Server:
         gate = deliveries = None
         if settings.wechat.enabled:
             gate = make_gate(settings)
-            client = make_client(settings, self._http_client, now)
+            client = make_client(settings, self._http_client, now, backing.shared)
             limits = settings.limits.enabled
             self.codes = CodePool(
                 client,
@@ -108,6 +115,7 @@ class Server:
                 daily_budget=settings.wechat.daily_codes if limits else None,
                 now=now,
                 token=self.context.token,
+                shared=backing.shared,
             )
             self.profiles = ProfileFetcher(self.context, client)
             forward_url = settings.wechat.forward_url
@@ -134,6 +142,10 @@ class Server:
         )
         self._sweeper: asyncio.Task[None] | None = None
 
+    @property
+    def broker(self) -> Broker:
+        return self._backing.broker
+
     def _app_login(self) -> AppLogin | None:
         app = self.settings.app
         if not app.enabled:
@@ -150,6 +162,8 @@ class Server:
 
     def start(self) -> None:
         """Serves from now on; needs a running loop."""
+        if isinstance(self._backing.broker, RedisBroker):
+            self._backing.broker.start()
         if self.codes is not None and self.profiles is not None:
             self.codes.start()
             self.profiles.start()
@@ -168,12 +182,12 @@ class Server:
             self._sweeper.cancel()
         await self._http_server.close_all_connections()
         self._http_client.close()
-        await self._storage.close()
+        await self._backing.close()
 
     async def _sweep(self) -> None:
         while True:
             try:
-                await self._storage.sweep(now=self.context.now())
+                await self._backing.storage.sweep(now=self.context.now())
             except StoreUnavailable:
                 log.warning("the store did not answer the sweep; nothing depends on it")
             await asyncio.sleep(SWEEP_SECONDS)
@@ -191,6 +205,34 @@ async def open_storage(settings: Settings) -> Storage:
     return await mongodb.open(settings.storage.url)
 
 
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What keeps and carries the logins: in this process and its database, or shared through Redis."""
+
+    storage: Storage
+    broker: Broker
+    shared: Shared
+    redis: Redis | None = None
+
+    async def close(self) -> None:
+        if isinstance(self.broker, RedisBroker):
+            await self.broker.stop()
+        if self.redis is not None:
+            await self.redis.aclose()
+        await self.storage.close()
+
+
+def back(settings: Settings, database: Storage, now: Callable[[], float]) -> Backing:
+    """Redis where `redis.url` names one. Raises StoreUnavailable for an address nobody understands."""
+    url = settings.redis.url.get_secret_value()
+    if not url:
+        return Backing(database, LocalBroker(), LocalShared(now))
+    client, node = redis.connect(url), secrets.token_hex(8)
+    return Backing(
+        SplitStorage(database, client), RedisBroker(client, node), redis.RedisShared(client, node), client
+    )
+
+
 def make_gate(settings: Settings) -> Gate:
     wechat = settings.wechat
     return Gate(
@@ -201,7 +243,9 @@ def make_gate(settings: Settings) -> Gate:
     )
 
 
-def make_client(settings: Settings, http: AsyncHTTPClient, now: Callable[[], float]) -> WechatClient:
+def make_client(
+    settings: Settings, http: AsyncHTTPClient, now: Callable[[], float], shared: Shared | None = None
+) -> WechatClient:
     wechat = settings.wechat
     return WechatClient(
         appid=wechat.appid,
@@ -210,6 +254,7 @@ def make_client(settings: Settings, http: AsyncHTTPClient, now: Callable[[], flo
         stable=wechat.access_token == "stable",  # noqa: S105  # a kind, no token
         now=now,
         http=http,
+        shared=shared,
     )
 
 
@@ -256,6 +301,7 @@ async def _until_told_to_stop() -> None:
 async def check(settings: Settings, *, online: bool) -> bool:
     """Tries what the settings name and tells it in plain words. Whether all is fine."""
     findings = [Finding(True, "settings: no faults"), await _try_storage(settings)]
+    findings += [finding async for finding in _try_redis(settings)]
     if online and settings.wechat.enabled:
         http = AsyncHTTPClient(force_instance=True)
         client = make_client(settings, http, time.time)
@@ -268,6 +314,21 @@ async def check(settings: Settings, *, online: bool) -> bool:
     for warning in settings.warnings:
         print(f"note   {warning}")
     return all(finding.fine for finding in findings)
+
+
+async def _try_redis(settings: Settings) -> AsyncIterator[Finding]:
+    if not settings.redis.url.get_secret_value():
+        return
+    try:
+        client = redis.connect(settings.redis.url.get_secret_value())
+        found = await redis.faults(client)
+        await client.aclose()
+    except StoreUnavailable as error:
+        yield Finding(False, f"redis: {error.message}")
+        return
+    yield Finding(True, "redis: answers")
+    for fault in found:
+        yield Finding(False, f"redis: {fault}")
 
 
 async def _try_storage(settings: Settings) -> Finding:

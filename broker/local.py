@@ -35,6 +35,12 @@ class LocalBroker(base.Broker):
         for wake in tuple(self._waiters.get(ticket_id, ())):
             wake()
 
+    def wake_all(self) -> None:
+        """Everybody looks again."""
+        for waiters in tuple(self._waiters.values()):
+            for wake in tuple(waiters):
+                wake()
+
     @property
     def waiting(self) -> int:
         return self._waiting

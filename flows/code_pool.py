@@ -7,14 +7,16 @@ what it may wait here plus what a ticket may live.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 
 import codes
-from errors import MethodUnavailable
+from errors import MethodUnavailable, StoreUnavailable
 from flows.limits import Bucket
+from storage.shared import LocalShared, Shared
 from wechat.api import PlatformError
 from wechat.client import PlatformUnreachable, WechatClient
 
@@ -25,6 +27,9 @@ FIRST_PAUSE = 1.0  # seconds after a failure, doubled up to
 LONGEST_PAUSE = 60.0
 BURST_SHARE = 0.1  # of the daily budget that may go at once; the rest comes back evenly over the day
 DAY = 86400.0
+QUEUE = "wechat-codes"
+LEASE_SECONDS = 15.0  # that a node may take to fill the pool while the others leave it alone
+LOOK_SECONDS = 10.0  # between two looks at a pool that nobody here has taken from
 
 log = logging.getLogger("saoma.codes")
 
@@ -52,27 +57,32 @@ class CodePool:
         daily_budget: int | None,
         now: Callable[[], float],
         token: Callable[[int], str],
+        shared: Shared | None = None,
     ) -> None:
-        """`code_life`: seconds that a code is good for when it leaves; `daily_budget`: None for no limit."""
+        """`code_life`: seconds that a code is good for when it leaves; `daily_budget`: None for no limit.
+
+        `shared` has the pool for all nodes, of which one at a time fills it; None: this process is alone.
+        """
         self._client = client
         self._size = size
         self._max_age = max_age
         self._code_life = code_life
         self._now = now
         self._token = token
-        self._ready: deque[PooledCode] = deque()
+        self._shared = shared or LocalShared(now)
         self._wanted = asyncio.Event()
         self._filler: asyncio.Task[None] | None = None
         self._spot = asyncio.Semaphore(MAX_PARALLEL)
         burst = max(1.0, (daily_budget or 0) * BURST_SHARE)
         self._budget = Bucket(daily_budget / DAY, burst, burst, now()) if daily_budget else None
 
-    def __len__(self) -> int:
-        return len(self._ready)
+    async def ready(self) -> int:
+        """How many codes wait."""
+        return await self._shared.length(QUEUE)
 
     def start(self) -> None:
         if self._size:
-            self._filler = asyncio.create_task(self._fill())
+            self._filler = asyncio.create_task(self._keep_full())
 
     async def stop(self) -> None:
         if self._filler is not None:
@@ -81,15 +91,19 @@ class CodePool:
 
     async def take(self) -> PooledCode:
         """A code for one ticket. Raises MethodUnavailable where WeChat gives none in time."""
-        self._drop_old()
         self._wanted.set()
-        if self._ready:
-            return self._ready.popleft()
+        while (waiting := await self._shared.pop(QUEUE)) is not None:
+            code = _read(waiting)
+            if self._fresh(code):
+                return code
         try:
             async with asyncio.timeout(EMPTY_POOL_SECONDS), self._spot:
                 return await self._make()
         except (TimeoutError, PlatformError, PlatformUnreachable) as error:
             raise MethodUnavailable("WeChat gives no code just now; try again in a moment.") from error
+
+    def _fresh(self, code: PooledCode) -> bool:
+        return self._now() < code.made_at + self._max_age
 
     async def _make(self) -> PooledCode:
         if self._budget is not None and self._budget.wait(self._now()):
@@ -99,34 +113,48 @@ class CodePool:
         await asyncio.to_thread(codes.svg, code.url)  # drawn now, not while a page waits for it
         return PooledCode(scene, code.url, code.ticket, made_at)
 
-    def _drop_old(self) -> None:
-        while self._ready and self._now() >= self._ready[0].made_at + self._max_age:
-            self._ready.popleft()
-
-    async def _fill(self) -> None:
-        """Keeps the pool full, for ever; after a failure with longer and longer pauses."""
+    async def _keep_full(self) -> None:
+        """For ever; after a failure with longer and longer pauses."""
         pause = FIRST_PAUSE
+        missing: int | None
         while True:
-            self._drop_old()
-            missing = self._size - len(self._ready)
-            if not missing:
-                self._wanted.clear()
-                oldest_goes = self._ready[0].made_at + self._max_age - self._now()
-                try:
-                    await asyncio.wait_for(self._wanted.wait(), max(1.0, oldest_goes))
-                except TimeoutError:
-                    continue
-                continue
-            made = await asyncio.gather(
-                *(self._make() for _ in range(min(missing, MAX_PARALLEL))), return_exceptions=True
-            )
-            self._ready += (code for code in made if isinstance(code, PooledCode))
-            failures = [error for error in made if isinstance(error, BaseException)]
-            for error in failures:
-                if not isinstance(error, (PlatformError, PlatformUnreachable, BudgetUsedUp)):
-                    log.error("a code could not be made", exc_info=error)
-            if failures:
+            self._wanted.clear()
+            try:
+                missing = await self._fill()
+            except (PlatformError, PlatformUnreachable, BudgetUsedUp, StoreUnavailable):
+                missing = None  # the operator has been told where it was noticed
+            except Exception:
+                log.exception("the pool of codes could not be filled")
+                missing = None
+            if missing is None:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-            else:
-                pause = FIRST_PAUSE
+                continue
+            pause = FIRST_PAUSE
+            if not missing:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), LOOK_SECONDS)
+
+    async def _fill(self) -> int:
+        """Makes a few codes; how many are missing still. 0 where another node is filling the pool."""
+        if not await self._shared.lease(QUEUE, seconds=LEASE_SECONDS):
+            return 0
+        try:
+            while (oldest := await self._shared.first(QUEUE)) is not None and not self._fresh(_read(oldest)):
+                await self._shared.pop(QUEUE)
+            missing = self._size - await self.ready()
+            wanted = min(missing, MAX_PARALLEL)
+            made = await asyncio.gather(*(self._make() for _ in range(wanted)), return_exceptions=True)
+            for code in made:
+                if isinstance(code, PooledCode):
+                    await self._shared.push(QUEUE, json.dumps(asdict(code)))
+            for error in made:
+                if isinstance(error, BaseException):
+                    raise error
+            return max(0, missing - wanted)
+        finally:
+            await self._shared.release(QUEUE)
+
+
+def _read(waiting: str) -> PooledCode:
+    return PooledCode(**json.loads(waiting))

@@ -53,7 +53,7 @@ async def choose_name(context: Context, user: User, name: str) -> None:
     """Sets the name to be shown; "" goes back to the platform's. Raises BadRequest."""
     chosen = " ".join(name.split())
     if len(chosen) > MAX_NAME or not chosen.isprintable():
-        raise BadRequest(f"A name has at most {MAX_NAME} characters and no control characters.")
+        raise BadRequest("A name has at most 64 characters, and no control characters.")
 
     async def work(transaction: Transaction) -> None:
         await transaction.users.set_chosen_name(user.id, chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from errors import MethodUnavailable, TicketUnknown
 from flows.code_pool import ID_BYTES, CodePool, PooledCode
@@ -119,6 +120,12 @@ class TicketDesk:
             return None
 
         return await context.storage.transact(work) if pairs else None
+
+
+def app_link(context: Context, ticket_id: str) -> str:
+    """What opens the team's app with this code, "" where the settings name no such link."""
+    url = f"{context.base_url}{SCAN_PATH}{ticket_id}"
+    return context.settings.app.link.replace("{url}", quote(url, safe="")).replace("{id}", ticket_id)
 
 
 async def held_ticket(transaction: Transaction, ticket_id: str, secret: str, now: float) -> Ticket:

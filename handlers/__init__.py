@@ -39,6 +39,7 @@ def make_application(services: Services) -> Application:
             (r"/login", pages.Login, given),
             (r"/logout", pages.Logout, given),
             (r"/profile", pages.Profile, given),
+            (rf"/s/{NAME}", pages.OpenApp, given),
             (rf"/not-me/{NAME}", pages.NotMe, given),
             (r"/wechat/callback", callback.Callback, given),
             (rf"/websocket/{NAME}", websocket.TicketSocket, given),

@@ -31,6 +31,7 @@ POLICY = (
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 MISDIRECTED = 421
+LANGUAGE_SECONDS = 31_536_000  # that a chosen language is remembered
 GRACE_SECONDS = EXTENSION_SECONDS + EXCHANGE_REPEAT_SECONDS
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -93,7 +94,7 @@ class BaseHandler(RequestHandler):
         return Device(browser, system, self.client_address)
 
     def texts(self) -> Texts:
-        requested = self.get_query_argument("lang", None)
+        requested = self.get_query_argument("lang", None) or self.get_cookie(self.cookie_names.language)
         return self.context.catalogues.choose(requested, self.request.headers.get("Accept-Language"))
 
     def authorization(self, scheme: str) -> str:
@@ -153,7 +154,7 @@ class BaseHandler(RequestHandler):
         )
 
     def drop_cookie(self, name: str) -> None:
-        self.put_cookie(name, "", 0)
+        self.clear_cookie(name, path="/", httponly=True, samesite="Lax", secure=self.services.secure)
 
     def put_ticket_cookie(self, ticket_id: str, secret: str, seconds: float) -> None:
         """Hands the secret to the browser for the ticket's `seconds` and what scan and exchange may add.
@@ -250,6 +251,8 @@ class PageHandler(BaseHandler):
         socket = self.context.base_url.replace("http", "ws", 1)
         self.set_header("Content-Security-Policy", POLICY.format(sources=f"'self' {socket}"))
         self.set_header("X-Frame-Options", "DENY")
+        if self.get_query_argument("lang", ""):
+            self.put_cookie(self.cookie_names.language, self.texts().language, LANGUAGE_SECONDS)
 
     def get_template_namespace(self) -> dict[str, Any]:
         namespace = super().get_template_namespace()

@@ -16,6 +16,7 @@ class CookieNames:
         self._prefix = "__Host-" if secure else ""
         self.session = f"{self._prefix}saoma-session"
         self.xsrf = f"{self._prefix}saoma-xsrf"
+        self.language = f"{self._prefix}saoma-language"
 
     def ticket(self, ticket_id: str) -> str:
         return f"{self._prefix}{_TICKET}{ticket_id}"

@@ -23,6 +23,7 @@ _SYSTEMS = (
     ("Mac OS X", "macOS"),
     ("Linux", "Linux"),
 )
+PHONES = frozenset({"iPhone", "iPad", "HarmonyOS", "Android"})
 
 
 def names_of(user_agent: str) -> tuple[str, str]:

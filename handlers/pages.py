@@ -9,9 +9,11 @@ import codes
 from errors import MethodUnavailable, SaomaError, TooManyRequests, Unauthenticated
 from flows import not_me, sessions
 from flows.scan import site_name
-from flows.tickets import Held, Wish
+from flows.tickets import APP, Held, Wish, app_link
 from handlers.base import PageHandler
+from handlers.device import PHONES
 from storage.records import User
+from tickets import Ticket
 from translations import Texts
 
 
@@ -97,17 +99,41 @@ class Login(SitePage):
             code_svg=codes.svg(ticket.code),
             problem=None,
             demo_link=ticket.code if self.services.demo else None,
+            app_link=self._app_link(ticket),
         )
+
+    def _app_link(self, ticket: Ticket) -> str:
+        """On a phone the app is opened at once: nobody can photograph the screen they hold."""
+        if ticket.method != APP or self.device.system not in PHONES:
+            return ""
+        return app_link(self.context, ticket.id)
 
     def _show_problem(self, wish: Wish, error: SaomaError) -> None:
         self.set_status(error.status)
         if isinstance(error, TooManyRequests):
             self.set_header("Retry-After", str(error.retry_after))
-        self._render(wish, ticket=None, code_svg="", problem=self.texts()(error.message), demo_link=None)
+        self._render(
+            wish, ticket=None, code_svg="", problem=self.texts()(error.message), demo_link=None, app_link=""
+        )
 
     def _render(self, wish: Wish, **namespace: Any) -> None:
         xsrf = self.xsrf_token.decode("ascii")
-        self.render("login.html", next=wish.next, xsrf=xsrf, **namespace)
+        methods = self.services.desk.methods
+        self.render(
+            "login.html",
+            next=wish.next,
+            xsrf=xsrf,
+            methods=methods,
+            method=wish.method,
+            **namespace,
+        )
+
+
+class OpenApp(PageHandler):
+    """What the app's code leads to: the app opens it, anything else shows this page. Tells nothing of it."""
+
+    async def get(self, ticket_id: str) -> None:
+        self.render("open_app.html", app_link=app_link(self.context, ticket_id))
 
 
 class Logout(PageHandler):

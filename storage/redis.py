@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from errors import StoreUnavailable, TicketUnknown
 from storage import base, codec
+from storage.shared import Shared
 from tickets import State, Ticket
 
 PREFIX = "saoma:"
@@ -158,3 +159,44 @@ def _decode(raw: bytes) -> Ticket:
     row = json.loads(raw)
     row["secret_hash"] = bytes.fromhex(row["secret_hash"])
     return codec.ticket_of(row)
+
+
+# A lease is given up only by who has it: it may have run out and be somebody else's by now.
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+class RedisShared(Shared):
+    def __init__(self, client: Redis, node: str) -> None:
+        """`node` names this process among its like."""
+        self._client = client
+        self._node = node
+        self._release = client.register_script(_RELEASE)
+
+    async def get(self, name: str) -> str | None:
+        return _text(await _answered(self._client.get(PREFIX + name)))
+
+    async def put(self, name: str, value: str, *, seconds: float) -> None:
+        await _answered(self._client.set(PREFIX + name, value, px=max(1, int(seconds * 1000))))
+
+    async def push(self, name: str, value: str) -> None:
+        await _answered(self._client.rpush(PREFIX + name, value))
+
+    async def pop(self, name: str) -> str | None:
+        return _text(await _answered(self._client.lpop(PREFIX + name)))
+
+    async def first(self, name: str) -> str | None:
+        return _text(await _answered(self._client.lindex(PREFIX + name, 0)))
+
+    async def length(self, name: str) -> int:
+        return int(await _answered(self._client.llen(PREFIX + name)))
+
+    async def lease(self, name: str, *, seconds: float) -> bool:
+        key, life = f"{PREFIX}lease:{name}", max(1, int(seconds * 1000))
+        return bool(await _answered(self._client.set(key, self._node, nx=True, px=life)))
+
+    async def release(self, name: str) -> None:
+        await _answered(self._release(keys=[f"{PREFIX}lease:{name}"], args=[self._node]))
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode("utf-8")

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,7 @@ async def running(
 async def _has_codes(server: Server) -> None:
     """A server that is stopped in the middle of its first calls would warn of them."""
     deadline = time.monotonic() + 5
-    while server.codes is not None and len(server.codes) < server.settings.wechat.pool_size:
+    while server.codes is not None and await server.codes.ready() < server.settings.wechat.pool_size:
         assert time.monotonic() < deadline, "no codes came"
         await asyncio.sleep(0.005)
 
@@ -291,7 +292,10 @@ class Browser:
     def _keep(self, response: HTTPResponse) -> None:
         for header in response.headers.get_list("Set-Cookie"):
             for name, morsel in SimpleCookie(header).items():
-                if morsel["max-age"] == "0":
+                gone = (
+                    morsel["expires"] and parsedate_to_datetime(morsel["expires"]).timestamp() < time.time()
+                )
+                if gone or morsel["max-age"] == "0":
                     self.cookies.pop(name, None)
                 else:
                     self.cookies[name] = morsel.value

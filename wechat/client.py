@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from collections import Counter
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
+from errors import StoreUnavailable
+from storage.shared import LocalShared, Shared
 from wechat import api
 from wechat.api import Call, Code, Follower, PlatformError
 
@@ -23,6 +26,9 @@ REFRESH_PAUSE = 2.0  # seconds after a failed refresh in which nobody asks again
 # Seconds between two forced refreshes (WeChat allows 20 a day, 30 s apart), or between two ordinary tokens
 # that take the place of a refused one (2,000 a day).
 FORCE_PAUSE = 60.0
+SHARED_TOKEN = "wechat-token"  # noqa: S105  # the name it is shared under
+LEASE_SECONDS = 10.0  # that a node may take to fetch a token while the others wait for it
+LEASE_TRIES = 50
 QUOTA_PAUSE = 600.0  # seconds that a call with a used-up quota is not tried
 REPORT_PAUSE = 600.0  # seconds between two log lines about the same trouble
 
@@ -43,10 +49,19 @@ class AccessToken:
     """The one token of the account: one refresh at a time, and no error ever erases a good token."""
 
     def __init__(
-        self, fetch: Callable[[bool], Awaitable[tuple[str, float]]], now: Clock, *, replace_pause: float
+        self,
+        fetch: Callable[[bool], Awaitable[tuple[str, float]]],
+        shared: Shared,
+        now: Clock,
+        *,
+        replace_pause: float,
     ) -> None:
-        """`replace_pause`: seconds after a refused token was replaced in which the next is not."""
+        """`replace_pause`: seconds after a refused token was replaced in which the next is not.
+
+        `shared` has the token for all nodes, of which one at a time fetches.
+        """
         self._fetch = fetch
+        self._shared = shared
         self._now = now
         self._replace_pause = replace_pause
         self._value = ""
@@ -91,11 +106,41 @@ class AccessToken:
         await asyncio.shield(self._refreshing)
 
     async def _fetch_and_keep(self, refused: str) -> None:
+        try:
+            await self._fetch_alone(refused)
+        except StoreUnavailable:
+            # Nothing can be shared just now; a token of our own is better than none.
+            self._adopt(refused, *await self._fetch_anew(refused))
+
+    async def _fetch_alone(self, refused: str) -> None:
+        """The token of whoever was faster, or a new one that all nodes get."""
+        for _ in range(LEASE_TRIES):
+            known = await self._shared.get(SHARED_TOKEN)
+            if known is not None:
+                token, end = json.loads(known)
+                left = end - self._now()
+                if token not in (refused, self._value) and left > REFRESH_AHEAD / 2:
+                    self._adopt(refused, token, left)
+                    return
+            if await self._shared.lease(SHARED_TOKEN, seconds=LEASE_SECONDS):
+                break
+            await asyncio.sleep(LEASE_SECONDS / LEASE_TRIES)
+        try:
+            token, seconds = await self._fetch_anew(refused)
+            self._adopt(refused, token, seconds)
+            await self._shared.put(SHARED_TOKEN, json.dumps([token, self._now() + seconds]), seconds=seconds)
+        finally:
+            await self._shared.release(SHARED_TOKEN)
+
+    async def _fetch_anew(self, refused: str) -> tuple[str, float]:
         token, seconds = await self._fetch(False)
         if token == refused and self._now() >= self._forced_at + FORCE_PAUSE:
             # The stable endpoint still hands out what the API refuses.
             self._forced_at = self._now()
             token, seconds = await self._fetch(True)
+        return token, seconds
+
+    def _adopt(self, refused: str, token: str, seconds: float) -> None:
         now = self._now()
         self._value, self._expires_at = token, now + seconds
         # What lives for minutes only must not be fetched for each call.
@@ -119,8 +164,17 @@ class Trouble:
 
 class WechatClient:
     def __init__(
-        self, *, appid: str, secret: str, api_base: str, stable: bool, now: Clock, http: AsyncHTTPClient
+        self,
+        *,
+        appid: str,
+        secret: str,
+        api_base: str,
+        stable: bool,
+        now: Clock,
+        http: AsyncHTTPClient,
+        shared: Shared | None = None,
     ) -> None:
+        """`shared` None: this process is alone."""
         self._appid = appid
         self._secret = secret
         self._api_base = api_base
@@ -128,7 +182,9 @@ class WechatClient:
         self._now = now
         self._http = http
         self._paused_until: dict[str, float] = {}
-        self.token = AccessToken(self._fetch_token, now, replace_pause=0.0 if stable else FORCE_PAUSE)
+        self.token = AccessToken(
+            self._fetch_token, shared or LocalShared(now), now, replace_pause=0.0 if stable else FORCE_PAUSE
+        )
         self.calls: Counter[str] = Counter()  # requests sent, by path
         self.troubles: dict[str, Trouble] = {}  # by path; gone once a call there succeeds
 

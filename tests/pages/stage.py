@@ -207,6 +207,9 @@ class LoginPage(Page):
             "problem": None,
             "next": self.get_query_argument("next", ""),
             "demo_link": None,
+            "app_link": "",
+            "methods": (),
+            "method": "wechat",
             "xsrf": self.xsrf_token.decode(),
         }
 

@@ -210,13 +210,14 @@ async def test_a_relayed_text_message(browser, tmp_path, storage_url):
 async def test_wechats_api_slow_and_down(browser, tmp_path, storage_url, expect_log):
     expect_log(r"WeChat's API did not answer")
     async with running(tmp_path, storage={"url": storage_url}) as whole, a_page(browser) as page:
-        await wait_until(lambda: len(whole.server.codes) == 10)
+        while await whole.server.codes.ready() < 10:
+            await asyncio.sleep(0.05)
         whole.emulator.platform.delay(USER_INFO, 20, times=5)
         await log_in(page, whole, whole.person())  # the profile may take as long as it likes
         whole.emulator.platform.down = True
         async with a_page(browser) as other:
             await log_in(other, whole, whole.person(1))  # from the pool, and no call is needed for the scan
-        for _ in range(len(whole.server.codes)):
+        for _ in range(await whole.server.codes.ready()):
             await whole.server.codes.take()
         async with a_page(browser) as unlucky:
             response = await unlucky.goto(whole.base_url + "/login")
