@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -10,16 +11,18 @@ from errors import BadRequest
 HOME = "/"
 MAX_LENGTH = 2048
 
+_UNFIT = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff\\]")
+
 
 def allowed(target: str, origins: Collection[str]) -> bool:
     """Whether `target` is a path of ours, or an address at exactly one of the `origins`.
 
     Refused: `//host`, a backslash (browsers read it as a slash), controls and blanks (browsers drop them),
-    a user part, any other scheme.
+    a user part, any other scheme, and half characters, which no store keeps.
     """
     if not target or len(target) > MAX_LENGTH:
         return False
-    if "\\" in target or any(character <= " " or 0x7F <= ord(character) < 0xA0 for character in target):
+    if _UNFIT.search(target):
         return False
     if target.startswith("/"):
         return not target.startswith("//")
