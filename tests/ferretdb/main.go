@@ -21,8 +21,13 @@ import (
 
 const maxMessageBytes = 48_000_000 // MongoDB's own limit
 
-// Arguments: the address to listen on, the folder of the SQLite files.
+// Arguments: the address to listen on, the folder of the SQLite files. It ends with its standard input, so that
+// none is left behind by tests that were killed.
 func main() {
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
 	address, folder := os.Args[1], os.Args[2]
 	socket := filepath.Join(folder, "ferretdb.sock")
 	_ = os.Remove(socket) // left by one that was killed

@@ -41,7 +41,11 @@ class MongodbServer:
         """Starts it, again too, on the same port; returns when it listens."""
         with (self._folder / "server.log").open("ab") as output:
             self._process = subprocess.Popen(
-                self._command(self._port, self._folder), stdout=output, stderr=output, cwd=self._folder
+                self._command(self._port, self._folder),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
             )
         deadline = time.monotonic() + START_SECONDS
         while not _listens(self._port):
@@ -74,7 +78,7 @@ class MongodbServer:
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(timeout=START_SECONDS)
+            self._process.communicate(timeout=START_SECONDS)  # closes its standard input too
             self._process = None
 
 
