@@ -93,8 +93,13 @@ class BaseHandler(RequestHandler):
         browser, system = names_of(self.request.headers.get("User-Agent", ""))
         return Device(browser, system, self.client_address)
 
+    @property
+    def requested_language(self) -> str:
+        """What `?lang=` asks for. It is read for error pages too, so no byte in it may be an error."""
+        return self.request.query_arguments.get("lang", [b""])[-1].decode("utf-8", "replace")
+
     def texts(self) -> Texts:
-        requested = self.get_query_argument("lang", None) or self.get_cookie(self.cookie_names.language)
+        requested = self.requested_language or self.get_cookie(self.cookie_names.language)
         return self.context.catalogues.choose(requested, self.request.headers.get("Accept-Language"))
 
     def authorization(self, scheme: str) -> str:
@@ -251,7 +256,7 @@ class PageHandler(BaseHandler):
         socket = self.context.base_url.replace("http", "ws", 1)
         self.set_header("Content-Security-Policy", POLICY.format(sources=f"'self' {socket}"))
         self.set_header("X-Frame-Options", "DENY")
-        if self.get_query_argument("lang", ""):
+        if self.requested_language:
             self.put_cookie(self.cookie_names.language, self.texts().language, LANGUAGE_SECONDS)
 
     def get_template_namespace(self) -> dict[str, Any]:
