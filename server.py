@@ -23,6 +23,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
+import background
 import config
 import logs
 from app.keys import RemoteKeys
@@ -179,7 +180,7 @@ class Server:
             await self.codes.stop()
             await self.profiles.stop()
         if self._sweeper is not None:
-            self._sweeper.cancel()
+            await background.end([self._sweeper])
         await self._http_server.close_all_connections()
         self._http_client.close()
         await self._backing.close()

@@ -23,3 +23,8 @@ class Broker(ABC):
     @abstractmethod
     def waiting(self) -> int:
         """How many wait in this process."""
+
+    @property
+    @abstractmethod
+    def tickets(self) -> int:
+        """How many tickets are waited for in this process; 0 when the pages are gone."""

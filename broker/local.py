@@ -47,5 +47,4 @@ class LocalBroker(base.Broker):
 
     @property
     def tickets(self) -> int:
-        """How many tickets are waited for; 0 when the pages are gone."""
         return len(self._waiters)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+import background
 from broker import base
 from broker.base import Wake
 from broker.local import LocalBroker
@@ -41,11 +42,7 @@ class RedisBroker(base.Broker):
         self._later(self._listen())
 
     async def stop(self) -> None:
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await background.end(self._tasks)
 
     async def subscribe(self, ticket_id: str, wake: Wake) -> Callable[[], None]:
         return await self._local.subscribe(ticket_id, wake)
@@ -60,6 +57,10 @@ class RedisBroker(base.Broker):
     @property
     def waiting(self) -> int:
         return self._local.waiting
+
+    @property
+    def tickets(self) -> int:
+        return self._local.tickets
 
     async def _publish_later(self, ticket_id: str) -> None:
         for _ in range(PUBLISH_TRIES):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+import background
 import codes
 from errors import MethodUnavailable, StoreUnavailable
 from flows.limits import Bucket
@@ -86,8 +87,7 @@ class CodePool:
 
     async def stop(self) -> None:
         if self._filler is not None:
-            self._filler.cancel()
-            await asyncio.wait([self._filler])
+            await background.end([self._filler])
 
     async def take(self) -> PooledCode:
         """A code for one ticket. Raises MethodUnavailable where WeChat gives none in time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import background
 from errors import StoreUnavailable
 from flows.context import Context
 from flows.scan import PROVIDER
@@ -32,10 +33,7 @@ class ProfileFetcher:
         self._workers = [asyncio.create_task(self._work()) for _ in range(PARALLEL)]
 
     async def stop(self) -> None:
-        for worker in self._workers:
-            worker.cancel()
-        if self._workers:
-            await asyncio.wait(self._workers)
+        await background.end(self._workers)
 
     def want(self, user: User, openid: str) -> None:
         """Queues the person where their profile is missing or old. Never waits."""

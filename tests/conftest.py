@@ -8,9 +8,25 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.storage.fixtures import mongodb_address, mongodb_command, mongodb_url, own_mongodb
+from tests.storage.fixtures import (
+    mongodb_address,
+    mongodb_command,
+    mongodb_url,
+    own_mongodb,
+    own_redis,
+    redis_address,
+    redis_url,
+)
 
-__all__ = ["mongodb_address", "mongodb_command", "mongodb_url", "own_mongodb"]
+__all__ = [
+    "mongodb_address",
+    "mongodb_command",
+    "mongodb_url",
+    "own_mongodb",
+    "own_redis",
+    "redis_address",
+    "redis_url",
+]
 
 _LOUD = logging.WARNING
 

@@ -1,4 +1,4 @@
-"""MongoDB for any test; `tests/conftest.py` hands these on."""
+"""MongoDB and Redis for any test; `tests/conftest.py` hands these on."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import pymongo
 import pytest
+import redis
 
-from tests.storage.servers import Command, MongodbServer, NoServer, find_command
+from tests.storage.servers import Command, MongodbServer, NoServer, RedisServer, find_command
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +59,43 @@ def own_mongodb(mongodb_command: Command) -> Iterator[MongodbServer]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def redis_address() -> Iterator[str]:
+    """redis://… of a server for the whole run."""
+    server = _redis_server()
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A started server that the test may stop, kill, hang and start again."""
+    server = _redis_server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def _redis_server() -> RedisServer:
+    try:
+        return RedisServer()
+    except NoServer as missing:
+        reason = str(missing)
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must test Redis: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def redis_url(redis_address: str) -> str:
+    """The address of an emptied server."""
+    with redis.Redis.from_url(redis_address) as client:
+        client.flushall()
+    return redis_address

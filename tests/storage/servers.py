@@ -1,4 +1,4 @@
-"""A MongoDB for the tests: mongod where it is installed, else FerretDB, built once from `tests/ferretdb`."""
+"""Servers for the tests. MongoDB is mongod where it is there, else FerretDB, built once from its folder."""
 
 from __future__ import annotations
 
@@ -80,6 +80,25 @@ class MongodbServer:
             self._process.send_signal(how)
             self._process.communicate(timeout=START_SECONDS)  # closes its standard input too
             self._process = None
+
+
+class RedisServer(MongodbServer):
+    """A Redis as a cluster needs it: append-only file, no eviction. Raises NoServer where there is none."""
+
+    def __init__(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            raise NoServer("redis-server is not on PATH (Debian's redis-server)")
+        super().__init__(
+            lambda port, folder: [
+                *(program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""),
+                *("--appendonly", "yes", "--maxmemory-policy", "noeviction"),
+            ]
+        )
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._port}/0"
 
 
 def find_command() -> Command:
