@@ -8,7 +8,7 @@ from pathlib import Path
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from handlers import app, callback, health, pages, pictures, sessions, tickets, websocket
-from handlers.base import BaseHandler, NotFound
+from handlers.base import BaseHandler, NotFound, PageHandler
 from handlers.cookies import CookieNames
 from handlers.services import Services
 
@@ -22,12 +22,21 @@ SOCKET_PING_SECONDS = 20
 log = logging.getLogger("saoma.access")
 
 
-class Static(StaticFileHandler):
+class Static(PageHandler, StaticFileHandler):
     """Files of ours; an address with `?v=` changes with the content and may be kept for ever."""
 
+    def initialize(  # type: ignore[override]  # Tornado's own two and ours
+        self, path: str, services: Services, default_filename: str | None = None
+    ) -> None:
+        StaticFileHandler.initialize(self, path, default_filename)
+        PageHandler.initialize(self, services)
+
+    def compute_etag(self) -> str | None:  # type: ignore[override]
+        return StaticFileHandler.compute_etag(self)
+
     def set_extra_headers(self, path: str) -> None:
-        self.clear_header("Server")
-        self.set_header("X-Content-Type-Options", "nosniff")
+        if "v" not in self.request.query_arguments:
+            self.set_header("Cache-Control", "no-cache")
 
 
 def make_application(services: Services) -> Application:
@@ -62,6 +71,7 @@ def make_application(services: Services) -> Application:
         template_path=str(ROOT / "templates"),
         static_path=str(ROOT / "static"),
         static_handler_class=Static,
+        static_handler_args=dict(given),
         log_function=_log_request,
         xsrf_cookies=True,
         xsrf_cookie_name=names.xsrf,
@@ -74,8 +84,8 @@ def make_application(services: Services) -> Application:
 
 def _log_request(handler: RequestHandler) -> None:
     """One line a request: never the query, which may hold a signature or a secret."""
-    if not isinstance(handler, BaseHandler):
-        return  # a static file
+    if isinstance(handler, Static) or not isinstance(handler, BaseHandler):
+        return
     log.info(
         "%d %s %s %.1f ms %s",
         handler.get_status(),
