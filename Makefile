@@ -4,7 +4,7 @@ VENV := .venv
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
-.PHONY: env run test lint lock format diagram
+.PHONY: env run test lint lock format diagram picture
 
 env: $(RUNTIME)
 
@@ -38,6 +38,10 @@ format: $(DEVELOPMENT)
 # The ticket diagram in docs/architecture.md, drawn from the transition table.
 diagram: env
 	$(VENV)/bin/python -m tickets.diagram docs/architecture.md
+
+# The README's picture, taken of the demo in Debian's Chromium.
+picture: $(DEVELOPMENT)
+	$(VENV)/bin/python docs/picture.py
 
 # Pins both requirement files anew; needs uv (pip install uv).
 lock:

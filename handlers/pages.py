@@ -29,6 +29,7 @@ class _ShownTicket:
 @dataclass(frozen=True, slots=True)
 class _ShownUser:
     name: str
+    chosen_name: str
     picture: str
     login_count: int
     last_login: float
@@ -56,6 +57,7 @@ class SitePage(PageHandler):
         shown = self.shown(user)
         return _ShownUser(
             shown["name"],
+            user.chosen_name,
             shown["picture"],
             user.login_count,
             user.last_login_at,

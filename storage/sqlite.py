@@ -100,7 +100,7 @@ def open(path: Path) -> SqliteStorage:
         if "locked" in str(error):
             raise StoreLocked(
                 f"{path} is in use by another process. SQLite serves one process; for more than one set"
-                " storage.url to a mongodb:// address."
+                " storage.url to a mongodb:// address and redis.url to a Redis."
             ) from error
         raise StoreUnavailable(f"{path}: {error}") from error
     except StoreUnavailable:

@@ -16,7 +16,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 def person(**more: Any) -> SimpleNamespace:
-    known = {"name": "Wei", "picture": "", "login_count": 3}
+    known = {"name": "Wei", "chosen_name": "Wei", "picture": "", "login_count": 3}
     return SimpleNamespace(**(known | more), last_login_at=lambda texts: texts.time(0, "UTC"))
 
 
@@ -44,7 +44,7 @@ async def test_home_of_somebody(page: Page, stage: Stage) -> None:
 
 
 async def test_home_shows_a_hostile_name_as_text(page: Page, stage: Stage) -> None:
-    stage.page["current"] = person(name=HOSTILE + '"', picture="/picture.svg")
+    stage.page["current"] = person(name=HOSTILE + '"', chosen_name=HOSTILE + '"', picture="/picture.svg")
     await page.goto(stage.origin)
     await expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
     await expect(page.get_by_label("显示的名字")).to_have_value(HOSTILE + '"')
