@@ -65,6 +65,7 @@ class Watch:
         self._told: State | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._opening = True
         self._woken = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -77,6 +78,9 @@ class Watch:
         except BaseException:
             self.close()
             raise
+        self._opening = False
+        if self._woken:
+            self._wake()
 
     def close(self) -> None:
         """Ends the waiting; nothing is told afterwards."""
@@ -89,8 +93,9 @@ class Watch:
             self._timer = None
 
     def _wake(self) -> None:
-        if self._reading is not None:
-            self._woken = True  # what is being read may be older than this wake
+        if self._opening or self._reading is not None:
+            # What is being read may be older than this wake, and no second read may overtake it.
+            self._woken = True
         elif not self._closed:
             self._reading = asyncio.create_task(self._read())
 
