@@ -256,8 +256,11 @@ class WechatClient:
             follow_redirects=False,
             user_agent="saoma",
         )
+        fetching = self._http.fetch(request, raise_error=False)
+        # Whoever waited may be gone before it fails: Tornado would log that as an error.
+        fetching.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            response = await self._http.fetch(request, raise_error=False)
+            response = await asyncio.shield(fetching)
         except Exception as error:  # a Tornado client may raise many kinds: DNS, TLS, connection, protocol
             raise PlatformUnreachable(type(error).__name__) from None
         if response.code != 200:
