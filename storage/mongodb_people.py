@@ -226,10 +226,8 @@ class People(base.Users):
                     )
                     if noted.matched_count:
                         return
-                elif owner is None or owner["unionid"] not in (
-                    "",
-                    unionid,
-                ):  # forgotten, or has another by now
+                elif owner is None or owner["unionid"] not in ("", unionid):
+                    # Forgotten, or has another unionid by now.
                     await self._unionids.update_one(claim, {"$set": {"user_id": person["_id"]}})
                 else:
                     await self._merge(owner, person)

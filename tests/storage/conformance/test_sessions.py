@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from storage.base import MAX_PAGE
 from tests.storage.drivers import Store
 from tests.storage.samples import NOW, session
@@ -25,6 +27,16 @@ async def test_ticket_has_one_session(store: Store) -> None:
 async def test_same_session_again_is_itself(store: Store) -> None:
     await store.sessions.create(session())
     assert await store.sessions.create(session()) == session()
+
+
+@pytest.mark.parametrize("field", ["id", "token_hash"])
+async def test_token_and_id_are_unique(store: Store, field: str) -> None:
+    first, second = session("first"), session("second")
+    await store.sessions.create(first)
+    with pytest.raises(AssertionError):
+        await store.sessions.create(replace(second, **{field: getattr(first, field)}))
+    assert await store.sessions.get(first.token_hash) == first
+    assert await store.sessions.get(second.token_hash) is None
 
 
 async def test_fifty_at_once_make_one_session(store: Store) -> None:
