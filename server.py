@@ -89,7 +89,7 @@ class Server:
         backing = back(settings, storage, now)
         self._backing = backing
         self._http_client = AsyncHTTPClient(force_instance=True, max_clients=MAX_OUTBOUND)
-        key = config.secret_key(settings)
+        key = config.read_secret_key(settings)
         self.context = Context(
             settings=settings,
             base_url=self.base_url,

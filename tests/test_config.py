@@ -77,7 +77,7 @@ def test_every_setting_has_its_comment():
             keys.add(f"{section}.{found[1]}")
             if re.search(r" # \S", line):
                 commented.add(f"{section}.{found[1]}")
-    assert keys == {".".join(pair) for pair in config._keys()}
+    assert keys == {".".join(pair) for pair in config.setting_names()}
     assert keys - commented == WITHOUT_COMMENT
 
 
@@ -123,7 +123,7 @@ def test_values_of_the_file(tmp_path):
 
 def test_settings_are_frozen():
     with pytest.raises(ValueError):
-        Settings().server.port = 1
+        Settings().server.port = 1  # type: ignore[misc]
 
 
 def test_all_faults_at_once_each_with_its_path(tmp_path):
@@ -539,24 +539,24 @@ def test_a_file_that_is_no_yaml_is_not_shown(tmp_path, text):
 
 def test_a_key_is_made_once_and_kept(tmp_path):
     settings = load(tmp_path, "storage: {url: 'sqlite:data/saoma.db'}")
-    key = config.secret_key(settings)
+    key = config.read_secret_key(settings)
     file = tmp_path / "data" / "secret.key"
     assert len(key) >= 32
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert config.secret_key(settings) == key == file.read_bytes()
-    assert config.secret_key(load(tmp_path, "storage: {url: 'sqlite:data/saoma.db'}")) == key
+    assert config.read_secret_key(settings) == key == file.read_bytes()
+    assert config.read_secret_key(load(tmp_path, "storage: {url: 'sqlite:data/saoma.db'}")) == key
     assert [path.name for path in file.parent.iterdir()] == ["secret.key"]
     (tmp_path / "other").mkdir()
-    assert config.secret_key(load(tmp_path / "other")) != key
+    assert config.read_secret_key(load(tmp_path / "other")) != key
 
 
 def test_a_key_beside_no_database_is_kept_beside_the_file(tmp_path):
-    config.secret_key(load(tmp_path, "storage: {url: 'mongodb://host/saoma'}"))
+    config.read_secret_key(load(tmp_path, "storage: {url: 'mongodb://host/saoma'}"))
     assert (tmp_path / "data" / "secret.key").exists()
 
 
 def test_a_configured_key_is_used(tmp_path):
-    assert config.secret_key(load(tmp_path, f"server: {{secret_key: {LONG}}}")) == LONG.encode()
+    assert config.read_secret_key(load(tmp_path, f"server: {{secret_key: {LONG}}}")) == LONG.encode()
     assert not (tmp_path / "data").exists()
 
 
@@ -566,14 +566,14 @@ def test_a_key_that_was_cut_short_is_not_used(tmp_path, content):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "secret.key").write_bytes(content)
     with pytest.raises(FaultySettings) as error:
-        config.secret_key(load(tmp_path))
+        config.read_secret_key(load(tmp_path))
     assert "secret.key" in error.value.faults[0]
 
 
 def test_a_key_that_cannot_be_kept_is_a_fault(tmp_path):
     (tmp_path / "data").write_text("a file where a folder should be")
     with pytest.raises(FaultySettings) as error:
-        config.secret_key(load(tmp_path))
+        config.read_secret_key(load(tmp_path))
     assert "secret.key" in error.value.faults[0]
 
 

@@ -19,6 +19,7 @@ DRIVERS = ("storage", "broker", "wechat.client", "wechat.account_check", "app.ke
 CORES = ("tickets", "wechat", "app", "codes", "oidc")
 CONCRETE = ("storage.sqlite", "storage.mongodb", "storage.redis", "broker.local", "broker.redis")
 OURS = (
+    "config",
     "tickets",
     "wechat",
     "app",
@@ -108,7 +109,7 @@ def wrong(module: str, name: str) -> bool:
         return under(name, "handlers", *DATABASES) or concrete(name)
     if under(module, "handlers"):
         return concrete(name) or under(name, *DATABASES)
-    return under(name, "flows", "handlers", *DRIVERS)  # config.py, errors.py, logs.py, translations.py
+    return under(name, "flows", "handlers", *DRIVERS)  # config, errors.py, logs.py, translations.py
 
 
 def modules(root: Path) -> Iterator[tuple[str, Path]]:
