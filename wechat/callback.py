@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from wechat.crypto import DecryptionFailed, MessageCrypto
 from wechat.messages import Message, read_message
+from wechat.replies import SUCCESS
 from wechat.signature import matches, sign
 from wechat.xml import Fields, MalformedXml, Writable, parse, text_of, write
 
@@ -81,8 +82,11 @@ class Gate:
             raise Refused from error
 
     def seal(self, delivery: Delivery, reply: bytes, now: float, random: Callable[[int], bytes]) -> bytes:
-        """`reply` as it goes over the wire: in clear in plain mode, encrypted and signed in the others."""
-        if delivery.crypto is None:
+        """`reply` as it goes over the wire: in clear in plain mode, encrypted and signed in the others.
+
+        `success` and the empty body are in clear in every mode.
+        """
+        if delivery.crypto is None or reply in (b"", SUCCESS):
             return reply
         encrypted = delivery.crypto.encrypt(reply, random(16))
         timestamp, nonce = str(int(now)), random(8).hex()
@@ -95,19 +99,24 @@ class Gate:
         return write(envelope).encode("utf-8")
 
     def is_reply(self, delivery: Delivery, reply: bytes) -> bool:
-        """Whether `reply`, as it would go over the wire, is one that WeChat takes for this delivery."""
+        """Whether `reply`, as it would go over the wire, is one that WeChat takes for this delivery.
+
+        It takes what is made with the token and the key that it used itself, also while they rotate.
+        """
         try:
             fields = parse(reply)
-            if self.mode is not Mode.PLAIN and "Encrypt" in fields:
+            if delivery.crypto is not None and "Encrypt" in fields:
                 names = ("TimeStamp", "Nonce", "Encrypt")
                 timestamp, nonce, encrypted = (text_of(fields, name) for name in names)
-                self._require_signature(text_of(fields, "MsgSignature"), timestamp, nonce, encrypted)
-                fields = parse(self._decrypted(encrypted)[0])
+                signature = text_of(fields, "MsgSignature")
+                if not matches(signature, delivery.token, timestamp, nonce, encrypted):
+                    return False
+                fields = parse(delivery.crypto.decrypt(encrypted))
             elif self.mode is Mode.SAFE:
                 return False
             to_the_person = text_of(fields, "ToUserName") == delivery.message.openid
             return to_the_person and bool(text_of(fields, "MsgType"))
-        except (MalformedXml, DecryptionFailed, Refused):
+        except (MalformedXml, DecryptionFailed):
             return False
 
     def _verify(self, parameters: dict[str, str], now: float) -> str:
