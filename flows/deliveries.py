@@ -104,15 +104,18 @@ class Deliveries:
         if outcome.met is not None:
             self._profiles.want(outcome.met, message.openid)
         if relay is not None:
-            reply = await self._forward(key, delivery, posted, relay) or reply
+            reply = await self._forward(key, delivery, posted, relay, reply)
         return reply
 
-    async def _forward(self, key: str, delivery: Delivery, posted: Posted, relay: Relay) -> bytes | None:
-        """The backend's reply; the delivery is marked as done only when the backend has had it too."""
-        reply = await relay.forward(delivery, posted.query, posted.body, posted.content_type)
+    async def _forward(
+        self, key: str, delivery: Delivery, posted: Posted, relay: Relay, ours: bytes
+    ) -> bytes:
+        """The backend's reply, else `ours`; the delivery is done only when the backend has had it too."""
+        theirs = await relay.forward(delivery, posted.query, posted.body, posted.content_type)
+        reply = ours if theirs is None else theirs
         expires_at = self._context.now() + self._keep
         await self._context.storage.transact(
-            lambda transaction: transaction.deliveries.mark(key, reply or SUCCESS, expires_at=expires_at)
+            lambda transaction: transaction.deliveries.mark(key, reply, expires_at=expires_at)
         )
         return reply
 
