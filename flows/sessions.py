@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from errors import BadRequest
@@ -12,6 +13,9 @@ from tickets import hash_secret
 
 TOUCH_SHARE = 0.01  # of the idle time: how stale "last used" may be, so that not every request writes
 MAX_NAME = 64
+
+# Many emoji and some scripts are written with them; no other character of format is part of a name.
+_JOINERS = re.compile("[\u200c\u200d]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ async def end(context: Context, session: Session) -> None:
 async def choose_name(context: Context, user: User, name: str) -> None:
     """Sets the name to be shown; "" goes back to the platform's. Raises BadRequest."""
     chosen = " ".join(name.split())
-    if len(chosen) > MAX_NAME or not chosen.isprintable():
+    visible = _JOINERS.sub("", chosen)
+    if len(chosen) > MAX_NAME or not visible.isprintable() or bool(visible) != bool(chosen):
         raise BadRequest("A name has at most 64 characters, and no control characters.")
 
     async def work(transaction: Transaction) -> None:
