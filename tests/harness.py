@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import secrets
+import signal
+import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_sockets
@@ -31,6 +36,7 @@ from tickets import Ticket
 from wechat.callback import Mode
 
 CALLBACK = "/wechat/callback"
+ROOT = Path(__file__).parent.parent
 
 
 class Clock:
@@ -299,6 +305,95 @@ class Browser:
                     self.cookies.pop(name, None)
                 else:
                     self.cookies[name] = morsel.value
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Child:
+    """`server.py` as a process of its own; whatever it says is kept."""
+
+    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self._arguments = (sys.executable, str(ROOT / "server.py"), *arguments)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SAOMA_")}
+        self._environment = {**kept, **(environment or {})}
+        self.process: asyncio.subprocess.Process | None = None
+        self.output = ""
+        self._reading: list[asyncio.Task[None]] = []
+
+    @classmethod
+    def serving(cls, settings: Path) -> Child:
+        return cls("serve", "--settings", str(settings))
+
+    async def __aenter__(self) -> Child:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.running:
+            await self.end(signal.SIGKILL)
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    async def start(self) -> None:
+        """Starts it, again too."""
+        self.output = ""
+        self.process = await asyncio.create_subprocess_exec(
+            *self._arguments,
+            cwd=ROOT,
+            env=self._environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        streams = (self.process.stdout, self.process.stderr)
+        self._reading = [asyncio.create_task(self._read(stream)) for stream in streams if stream]
+
+    async def says(self, text: str, seconds: float = 15.0) -> str:
+        """Waits for it; returns all that was said."""
+        async with asyncio.timeout(seconds):
+            while text not in self.output:
+                assert self.running, self.output
+                await asyncio.sleep(0.01)
+        return self.output
+
+    async def end(self, number: signal.Signals, seconds: float = 15.0) -> int:
+        """Sends the signal and returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return await self.ended(seconds)
+
+    async def ended(self, seconds: float = 15.0) -> int:
+        """The exit code, once it ends by itself."""
+        assert self.process is not None
+        async with asyncio.timeout(seconds):
+            code = await self.process.wait()
+            await asyncio.gather(*self._reading)
+        return code
+
+    async def _read(self, stream: asyncio.StreamReader) -> None:
+        while piece := await stream.read(4096):
+            self.output += piece.decode("utf-8", "replace")
+
+
+def write_settings(folder: Path, account: Account, api_base: str, **document: Any) -> Path:
+    """A settings file for a server that listens on `document`'s port."""
+    wechat = {
+        "appid": account.appid,
+        "secret": account.secret,
+        "token": account.token,
+        "encoding_aes_key": account.encoding_aes_key,
+        "mode": account.mode.value,
+        "api_base": api_base,
+        **document.pop("wechat", {}),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "settings.yaml"
+    path.write_text(yaml.safe_dump({**document, "wechat": wechat}, allow_unicode=True), encoding="utf-8")
+    return path
 
 
 @dataclass(frozen=True)
