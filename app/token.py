@@ -6,13 +6,16 @@ it is about, when it was made and when it ends, and that end is near.
 
 from __future__ import annotations
 
+import base64
+import copy
 import hashlib
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from joserfc import jws, jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, Key, KeySet, OctKey, OKPKey, RSAKey
 
 MAX_BYTES = 8 * 1024
@@ -20,6 +23,7 @@ MAX_LIFETIME = 600  # seconds that `exp` may be ahead
 LEEWAY = 30  # seconds that the backend's clock may differ from ours
 MAX_SUBJECT = 128
 MIN_SECRET_BYTES = 32
+MIN_RSA_BITS = 2048
 MAX_NAME = 64
 
 Keys: TypeAlias = "Key | KeySet"
@@ -32,6 +36,14 @@ _ALGORITHMS: Mapping[type, frozenset[str]] = {
     OKPKey: frozenset({"EdDSA", "Ed25519"}),
 }
 PUBLIC_KEY_ALGORITHMS = frozenset({"RS256", "PS256", "ES256", "EdDSA", "Ed25519"})
+
+# RFC 9864 prefers the name Ed25519; the library would warn of each token that has the older one.
+_EDDSA = copy.copy(jws.JWSRegistry.algorithms["EdDSA"])
+_EDDSA.security_warning = None
+
+
+class _Registry(jws.JWSRegistry):
+    algorithms = {**jws.JWSRegistry.algorithms, _EDDSA.name: _EDDSA}  # noqa: RUF012  # as in the base
 
 
 class TokenRefused(Exception):
@@ -57,18 +69,53 @@ class Policy:
 
 def import_key(text: str) -> Key:
     """A shared secret of 32 bytes or more, or a PEM public key (RSA, P-256, Ed25519). Raises ValueError."""
-    if not text.lstrip().startswith("-----BEGIN"):
-        if len(text.encode("utf-8")) < MIN_SECRET_BYTES:
-            raise ValueError(f"a shared secret has {MIN_SECRET_BYTES} bytes or more")
-        return OctKey.import_key(text)
     if "PRIVATE KEY" in text:
         raise ValueError("should be the public key; the private one stays with the app's backend")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)  # what the library warns of is refused below
+        return _public_key(text) if "-----BEGIN" in text else _shared_secret(text)
+
+
+def _public_key(text: str) -> Key:
     for kind in (RSAKey, ECKey, OKPKey):
         try:
-            return kind.import_key(text)
+            key = kind.import_key(text)
         except (JoseError, ValueError, TypeError):
             continue
-    raise ValueError("should be a PEM public key (RSA, P-256 or Ed25519)")
+        if usable(key):
+            return key
+    raise ValueError(f"should be a PEM public key (RSA of {MIN_RSA_BITS} bits or more, P-256 or Ed25519)")
+
+
+def _shared_secret(text: str) -> Key:
+    if len(text.strip().encode("utf-8")) < MIN_SECRET_BYTES:
+        raise ValueError(f"a shared secret has {MIN_SECRET_BYTES} bytes or more")
+    # Whoever knows a public key could sign with it as the secret.
+    if text.lstrip().startswith(("{", "ssh-", "ecdsa-")) or _der(text):
+        raise ValueError("should be a shared secret or a public key as PEM (-----BEGIN PUBLIC KEY-----)")
+    return OctKey.import_key(text)
+
+
+def _der(text: str) -> bool:
+    """Whether it is a key without PEM's first and last line."""
+    try:
+        content = base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        return False
+    try:
+        OctKey.import_key(content)  # refuses asymmetric keys
+    except ValueError:
+        return True
+    return False
+
+
+def usable(key: Key) -> bool:
+    """Whether one of our algorithms goes with the key."""
+    if isinstance(key, RSAKey):
+        return key.raw_value.key_size >= MIN_RSA_BITS
+    if isinstance(key, ECKey):
+        return key.curve_name == "P-256"
+    return isinstance(key, OctKey) or key.curve_name == "Ed25519"
 
 
 def algorithms_of(key: Key) -> frozenset[str]:
@@ -90,7 +137,7 @@ def verify(token: str, keys: Keys, policy: Policy, now: float) -> Claims:
         iat={"essential": True},
     )
     try:
-        claims = jwt.decode(token, keys, algorithms=sorted(policy.algorithms)).claims
+        claims = jwt.decode(token, keys, registry=_Registry(algorithms=sorted(policy.algorithms))).claims
         registry.validate(claims)
     except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise TokenRefused from error
