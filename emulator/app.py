@@ -19,7 +19,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from emulator.links import segments
 from emulator.people import Person
-from emulator.phone import Phone
+from emulator.phone import AppNotSetUp, NotAsked, Phone
 from emulator.pictures import draw_avatar, draw_code
 from emulator.platform import (
     CALLBACK_IP,
@@ -60,6 +60,7 @@ def make_app(platform: Platform, phone: Phone) -> Application:
             (r"/q/([A-Za-z0-9_-]+)", OrdinaryScanHandler, parts),
             (r"/", PhonePageHandler, parts),
             (r"/phone/(scan|follow|unfollow|text)", PhoneActionHandler, parts),
+            (r"/phone/app/(confirm|cancel)", AppActionHandler, parts),
             (r"/_control", ControlHandler, parts),
         ],
         template_path=_FOLDER / "templates",
@@ -240,15 +241,21 @@ class PhonePageHandler(_LoopbackHandler):
     def get(self) -> None:
         person = self._person()
         pushed = [entry for entry in person.chat if entry.outcome is not None]
+        code, screen = self.get_query_argument("code", ""), person.app_screen
+        if screen is not None and screen.link != self.get_query_argument("app", ""):
+            screen = None  # the app is in the background
         self.render(
             "phone.html",
             account=self.platform.account,
             people=list(self.platform.people.values()),
             person=person,
-            code=self.get_query_argument("code", ""),
+            code=code,
+            for_app=self.phone.is_app_code(code),
+            screen=screen,
             pushed=pushed[: -_WIRE_SHOWN - 1 : -1],
             segments=segments,
             clock=_clock,
+            date=_date,
             link=self._link,
         )
 
@@ -262,41 +269,75 @@ class PhonePageHandler(_LoopbackHandler):
 
     def _link(self, person: Person) -> str:
         """This page for another person, the code kept."""
-        return _page(person.openid, self.get_query_argument("code", ""))
+        return _page(person.openid, code=self.get_query_argument("code", ""))
 
 
-class PhoneActionHandler(_LoopbackHandler):
-    """Does what the form says, waits for the delivery, shows the phone again."""
+class _FormHandler(_LoopbackHandler):
+    """Does what a form of the phone page says, and shows the phone again."""
 
-    async def post(self, action: str) -> None:
+    def whose(self) -> str:
+        """The openid of the person whose phone it is."""
         openid = self.get_body_argument("person", "")
         if openid not in self.platform.people:
             raise HTTPError(404)
-        match action:
-            case "scan":
-                follow = self.get_body_argument("follow", "1") == "1"
-                await self.phone.scan(openid, self._required("code"), follow=follow)
-            case "follow":
-                await self.phone.follow(openid)
-            case "unfollow":
-                await self.phone.unfollow(openid)
-            case _:
-                await self.phone.send_text(openid, self._required("text"))
-        self.redirect(_page(openid), status=303)
+        return openid
 
-    def _required(self, name: str) -> str:
+    def required(self, name: str) -> str:
         value = self.get_body_argument(name, "")
         if not value:
             raise HTTPError(400)
         return value
 
 
-def _page(openid: str, code: str = "") -> str:
-    return "/?" + urlencode({"person": openid, **({"code": code} if code else {})})
+class PhoneActionHandler(_FormHandler):
+    """What is done in WeChat, and the scan, which is for the app that the code is for."""
+
+    async def post(self, action: str) -> None:
+        openid = self.whose()
+        match action:
+            case "scan" if self.phone.is_app_code(self.required("code")):
+                screen = await self.phone.app_scan(openid, self.required("code"))
+                self.redirect(_page(openid, app=screen.link), status=303)
+                return
+            case "scan":
+                follow = self.get_body_argument("follow", "1") == "1"
+                await self.phone.scan(openid, self.required("code"), follow=follow)
+            case "follow":
+                await self.phone.follow(openid)
+            case "unfollow":
+                await self.phone.unfollow(openid)
+            case _:
+                await self.phone.send_text(openid, self.required("text"))
+        self.redirect(_page(openid), status=303)
+
+
+class AppActionHandler(_FormHandler):
+    """The answer to what the team's own app asks."""
+
+    async def post(self, action: str) -> None:
+        openid, link = self.whose(), self.required("link")
+        decide = self.phone.app_confirm if action == "confirm" else self.phone.app_cancel
+        try:
+            await decide(openid, link)
+        except AppNotSetUp:
+            raise HTTPError(404) from None
+        except NotAsked:
+            pass  # pressed twice, or on an old page: the phone shows what has become of it
+        self.redirect(_page(openid, app=link), status=303)
+
+
+def _page(openid: str, *, code: str = "", app: str = "") -> str:
+    """The phone page; `code` is what is in front of the camera, `app` what the own app is shown with."""
+    known = {"person": openid, "code": code, "app": app}
+    return "/?" + urlencode({name: value for name, value in known.items() if value})
 
 
 def _clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def _date(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _is_loopback(host: str) -> bool:

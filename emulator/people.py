@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emulator.delivery import Outcome
+    from emulator.own_app import AppScreen
 
 _OPENID_CHARACTERS = 28
 _LONGEST_CHAT = 200
@@ -71,6 +72,7 @@ class Person:
     after_message: Window = field(default_factory=Window)
     after_event: Window = field(default_factory=Window)
     chat: deque[Entry] = field(default_factory=lambda: deque(maxlen=_LONGEST_CHAT))
+    app_screen: AppScreen | None = None  # of the team's own app; None until it has scanned something
 
     def say(self, speaker: Speaker, text: str, at: float) -> Entry:
         """Adds a line to the chat."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from emulator.delivery import Courier, Outcome
+from emulator.own_app import AppScreen, OwnApp, Step
 from emulator.people import Entry, Person, Speaker
 from emulator.platform import EVENT_WINDOW, MESSAGE_WINDOW, Code, Platform
 from wechat.xml import Fields, Writable
@@ -29,17 +30,26 @@ def scan_fields(code: Code) -> dict[str, Writable]:
     return {"MsgType": "event", "Event": "SCAN", "EventKey": code.scene, "Ticket": code.ticket}
 
 
+class AppNotSetUp(Exception):
+    """The team's own app is on nobody's phone."""
+
+
+class NotAsked(Exception):
+    """The app does not show this code's question, or not any longer."""
+
+
 class Phone:
-    """The phones of all people of a platform.
+    """The phones of all people of a platform, with WeChat and, once it is installed, the team's own app.
 
     Each action puts its line into the person's chat, posts what WeChat would post, waits for it and shows
     the reply. It returns the outcome, or None where WeChat posts nothing. Raises KeyError for a stranger's
-    openid.
+    openid. The own app's actions, `app_…`, return what that app shows then.
     """
 
     def __init__(self, platform: Platform, courier: Courier) -> None:
         self.platform = platform
         self.courier = courier
+        self.own_app: OwnApp | None = None
 
     async def scan(self, openid: str, code_text: str, *, follow: bool = True) -> Outcome | None:
         """Scans the code with this text (its url, or its ticket).
@@ -106,6 +116,40 @@ class Phone:
         entry = self._action(person, f"{event} {event_key}".strip())
         fields = {"MsgType": "event", "Event": event, "EventKey": event_key, **(more or {})}
         return await self._post(person, entry, fields)
+
+    def is_app_code(self, code_text: str) -> bool:
+        """Whether the code is one for the team's own app, and that is installed."""
+        return self.own_app is not None and bool(self.own_app.backend.ticket_id(code_text.strip()))
+
+    async def app_scan(self, openid: str, link: str) -> AppScreen:
+        """Scans an own-app code (`{login server}/s/<id>`). Raises AppNotSetUp; ValueError for other texts."""
+        person, app = self.platform.people[openid], self._installed_app()
+        if not self.is_app_code(link):
+            raise ValueError("not a code of the app's")
+        person.app_screen = await app.scan(person, link.strip())
+        return person.app_screen
+
+    async def app_confirm(self, openid: str, link: str) -> AppScreen:
+        """Says yes to the code that was scanned. Raises AppNotSetUp, NotAsked."""
+        return await self._app_decide(openid, link, confirm=True)
+
+    async def app_cancel(self, openid: str, link: str) -> AppScreen:
+        """Says no to the code that was scanned. Raises AppNotSetUp, NotAsked."""
+        return await self._app_decide(openid, link, confirm=False)
+
+    async def _app_decide(self, openid: str, link: str, *, confirm: bool) -> AppScreen:
+        person, app = self.platform.people[openid], self._installed_app()
+        screen = person.app_screen
+        # A button of an old page must not answer another code's question.
+        if screen is None or screen.step is not Step.ASKING or screen.link != link.strip():
+            raise NotAsked
+        person.app_screen = await app.decide(person, screen, confirm=confirm)
+        return person.app_screen
+
+    def _installed_app(self) -> OwnApp:
+        if self.own_app is None:
+            raise AppNotSetUp
+        return self.own_app
 
     async def _post(self, person: Person, entry: Entry, fields: Mapping[str, Writable]) -> Outcome:
         outcome = await self.courier.deliver(person.openid, fields)

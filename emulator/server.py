@@ -12,6 +12,7 @@ from tornado.httpserver import HTTPServer
 
 from emulator.app import make_app
 from emulator.delivery import TIMEOUT, TRIES, Courier
+from emulator.own_app import AppBackend, OwnApp
 from emulator.phone import Phone
 from emulator.platform import TOKEN_LIFETIME, Account, Platform
 
@@ -61,7 +62,16 @@ class Emulator:
         """Sets the account's callback, for servers whose address is known only after ours."""
         self.platform.account = replace(self.platform.account, callback_url=callback_url)
 
+    def install_app(self, backend: AppBackend) -> None:
+        """Puts the team's own app on every phone; its login server may be known only after our start."""
+        platform = self.platform
+        self.phone.own_app = OwnApp(
+            backend, now=platform.now, random=platform.random, picture_of=platform.picture_url
+        )
+
     async def stop(self) -> None:
+        if self.phone.own_app is not None:
+            self.phone.own_app.close()
         self.server.stop()
         await self.server.close_all_connections()
         self.courier.close()
