@@ -189,9 +189,12 @@ def _require_times(claims: Mapping[str, Any], now: float) -> None:
 
 
 def _id(token: str, claims: Mapping[str, Any]) -> str:
-    """`jti`, or the token itself where it has none; hashed, as it is stored."""
+    """`jti`, or what was signed where it has none; hashed, as it is stored.
+
+    Never the signature: anybody can turn one of ES256 into a second one that is valid, too.
+    """
     jti = claims.get("jti")
-    named = f"{claims['iss']} {jti}" if isinstance(jti, str) and jti else token
+    named = f"{claims['iss']} {jti}" if isinstance(jti, str) and jti else token.rpartition(".")[0]
     return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()
 
 
