@@ -353,7 +353,7 @@ async def _try_storage(settings: Settings) -> Finding:
 
 async def demo(port: int) -> None:
     """The server, WeChat's platform and a phone, with an embedded store that is gone afterwards."""
-    from emulator import Account, Emulator
+    from emulator import Account, AppBackend, Emulator
 
     with tempfile.TemporaryDirectory(prefix="saoma-demo-") as folder:
         sockets = _bind_near(port)
@@ -370,6 +370,10 @@ async def demo(port: int) -> None:
             emulator = Emulator.start(account, port=DEMO_PHONE_PORT)
         except OSError:
             emulator = Emulator.start(account)
+        backend = AppBackend(
+            issuer=emulator.base_url, audience="saoma", key=secrets.token_urlsafe(32), server=base_url
+        )
+        emulator.install_app(backend)
         document = {
             "site": {"name": "saoma 演示"},
             "wechat": {
@@ -381,6 +385,11 @@ async def demo(port: int) -> None:
                 "api_base": emulator.base_url,
                 "picture_hosts": [urlsplit(emulator.base_url).netloc],
                 "welcome": "你好，欢迎关注！\nHello, and thank you for following.",
+            },
+            "app": {
+                "issuer": backend.issuer,
+                "key": backend.key,
+                "link": f"{emulator.base_url}/?code={{url}}",
             },
         }
         settings = Settings.model_validate({**document, "folder": Path(folder)})

@@ -100,9 +100,13 @@ class Login(SitePage):
             ),
             code_svg=codes.svg(ticket.code),
             problem=None,
-            demo_link=ticket.code if self.services.demo else None,
+            demo_link=self._demo_link(ticket) if self.services.demo else None,
             app_link=self._app_link(ticket),
         )
+
+    def _demo_link(self, ticket: Ticket) -> str:
+        """To the emulated phone: WeChat's codes lead there by themselves, the app's by the app's link."""
+        return app_link(self.context, ticket.id) if ticket.method == APP else ticket.code
 
     def _app_link(self, ticket: Ticket) -> str:
         """On a phone the app is opened at once: nobody can photograph the screen they hold."""
