@@ -112,6 +112,23 @@ async def test_a_repeat_after_a_minute_is_refused_and_ends_nothing(world: World,
     assert await who(world, first.token) is not None
 
 
+async def test_a_ticket_whose_collection_was_forgotten_is_not_collected_again(world: World):
+    """Tickets may live in a Redis that loses its last second: the database's session is the one winner."""
+    held = await world.confirmed()
+    first = await world.collect(held)
+
+    def forgotten(ticket):
+        return replace(ticket, state=State.CONFIRMED, consumed_at=0.0)
+
+    world.clock.pass_(61)
+    await world.do(
+        lambda transaction: transaction.tickets.update(held.ticket.id, forgotten, now=world.clock())
+    )
+    with pytest.raises(TransitionRefused):
+        await world.collect(held)
+    assert await who(world, first.token) is not None
+
+
 async def test_repeats_do_not_move_their_own_end(world: World):
     held = await world.confirmed()
     await world.collect(held)

@@ -281,6 +281,7 @@ async def test_ordinary_tokens_are_not_burnt_by_calls_that_are_always_refused(
             await wechat.create_code("scene", 60)
         clock.pass_(1)
     assert emulator.platform.calls[TOKEN] <= 3
+    assert emulator.platform.calls[QRCODE_CREATE] <= 62, "nor is the same token tried a second time"
 
 
 async def test_another_servers_ordinary_token_ends_ours_without_a_stop(
