@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import warnings
 from collections.abc import Callable
+from typing import Any
 
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet, OctKey
+from joserfc.errors import JoseError, SecurityWarning
+from joserfc.jwk import JWKRegistry, Key, KeySet, OctKey
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+from app.token import usable
 
 FETCH_SECONDS = 5.0
 AGE_SECONDS = 600.0  # that a key set is good for
@@ -71,12 +75,32 @@ class RemoteKeys:
         )
         try:
             response = await self._http.fetch(request)
-            keys = KeySet.import_key_set(json.loads(response.body))
-            if not keys.keys or any(isinstance(key, OctKey) for key in keys.keys):
-                raise ValueError("not a set of public keys")
-        except (JoseError, ValueError, TypeError, KeyError) as error:
+            keys = _public_keys(json.loads(response.body))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             log.warning("app.jwks_url answered with no set of public keys (%s)", type(error).__name__)
         except Exception as error:  # a Tornado client may raise many kinds: DNS, TLS, connection, protocol
             log.warning("app.jwks_url cannot be reached (%s)", type(error).__name__)
         else:
             self._keys, self._fetched_at = keys, self._now()
+
+
+def _public_keys(document: dict[str, Any]) -> KeySet:
+    """Those that our algorithms go with; what else is published is left out (RFC 7517, 5).
+
+    Raises ValueError where there are none, and where secrets are published: then anybody may sign.
+    """
+    found: list[Key] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)  # of keys that are not `usable`
+        for described in document["keys"]:
+            try:
+                key = JWKRegistry.import_key(described)
+            except (JoseError, ValueError, TypeError, KeyError):
+                continue
+            if isinstance(key, OctKey) or key.is_private:
+                raise ValueError("secret keys")
+            if usable(key):
+                found.append(key)
+    if not found:
+        raise ValueError("no keys")
+    return KeySet(found)
