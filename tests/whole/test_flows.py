@@ -435,6 +435,17 @@ async def test_an_empty_pool_while_wechat_is_away_shows_so_and_heals(tmp_path, e
         await emulator.stop()
 
 
+async def test_a_page_waits_three_seconds_for_a_slow_wechat(tmp_path):
+    async with running(tmp_path, wechat={"pool_size": 0}) as whole:
+        whole.emulator.platform.delay(QRCODE_CREATE, 10, times=2)
+        started = time.monotonic()
+        page = await whole.browser().get("/login")
+        assert page.code == 503
+        assert time.monotonic() - started < 4
+        whole.emulator.platform.heal()
+        assert (await whole.browser().get("/login")).code == 200
+
+
 async def test_a_page_waits_for_no_code_that_is_ready(safe):
     safe.emulator.platform.delay(QRCODE_CREATE, 10, times=20)
     started = time.monotonic()
