@@ -209,7 +209,7 @@ class LoginPage(Page):
             "demo_link": None,
             "app_link": "",
             "methods": (),
-            "method": "wechat",
+            "method": self.get_query_argument("method", "wechat"),
             "xsrf": self.xsrf_token.decode(),
         }
 
