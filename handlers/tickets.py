@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+import background
 import codes
 from errors import BadRequest, TicketUnknown, Unauthenticated
 from flows import exchange, tickets, watch
@@ -79,14 +80,15 @@ class Tickets(ApiHandler):
 
 
 class Ticket(ApiHandler):
-    _waiting: asyncio.Future[View] | None = None
+    _waiting: asyncio.Task[View] | None = None
+    _ending: asyncio.Task[None] | None = None
 
     async def get(self, ticket_id: str) -> None:
         """The state now, or with `wait` the next one (long poll)."""
         secret, wait = self.ticket_secret(ticket_id), self._wait()
         if wait:
             coming = watch.next_view(self.context, ticket_id, secret, self._known(), wait)
-            self._waiting = asyncio.ensure_future(coming)
+            self._waiting = asyncio.create_task(coming)
             try:
                 seen = await self._waiting
             except asyncio.CancelledError:
@@ -101,7 +103,7 @@ class Ticket(ApiHandler):
 
     def on_connection_close(self) -> None:
         if self._waiting is not None:
-            self._waiting.cancel()
+            self._ending = asyncio.create_task(background.end([self._waiting]))
 
     def _wait(self) -> float:
         raw = self.get_query_argument("wait", "0")

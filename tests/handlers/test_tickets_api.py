@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -252,6 +253,30 @@ async def test_a_long_poll_answers_at_once_where_there_is_news(whole):
     browser.cookies[f"saoma-ticket-{ticket_id}"] = "gone"
     assert await browser.state(ticket_id, "?wait=30&state=CANCELLED") == "INVALID"
     assert time.monotonic() - started < 3
+
+
+async def test_a_page_that_goes_away_is_forgotten_though_a_cancellation_gets_lost(whole):
+    """As Python 3.11's `wait_for` loses one that comes together with the store's answer."""
+    browser = whole.browser()
+    ticket_id = await browser.open_login()
+    transact = whole.storage.transact
+
+    async def losing(work):
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.3)
+        return await transact(work)
+
+    whole.storage.transact = losing
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    path = f"/api/v1/tickets/{ticket_id}?wait=30"
+    async with whole.wire() as wire:
+        host = f"Host: 127.0.0.1:{whole.server.port}"
+        await wire.send(f"GET {path} HTTP/1.1\r\n{host}\r\nCookie: {cookies}\r\n\r\n".encode())
+        while not whole.server.broker.waiting:
+            await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        while whole.server.broker.waiting:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("final", ["CONSUMED", "CANCELLED"])
