@@ -26,13 +26,17 @@ MAX_TRIES = 50
 SLACK_SECONDS = 60.0
 
 # The ticket if it still is what was read, together with the list of its person's tickets: one round trip.
+# The list lives as long as the longest-lived of them.
 _SWAP = """
 local current = redis.call('GET', KEYS[1])
 if current ~= ARGV[1] then return {0, current} end
 redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 if #KEYS == 2 then
     redis.call('SADD', KEYS[2], ARGV[4])
-    redis.call('PEXPIREAT', KEYS[2], ARGV[3])
+    local left, time = redis.call('PTTL', KEYS[2]), redis.call('TIME')
+    if left < 0 or time[1] * 1000 + left < tonumber(ARGV[3]) then
+        redis.call('PEXPIREAT', KEYS[2], ARGV[3])
+    end
 end
 return {1, false}
 """
