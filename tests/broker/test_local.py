@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from broker.local import LocalBroker
 
 
 async def test_a_publication_wakes_all_who_wait_for_that_ticket():
     broker, woken = LocalBroker(), []
     for name in ("a", "b"):
-        await broker.subscribe("one", lambda name=name: woken.append(name))
+        await broker.subscribe("one", partial(woken.append, name))
     await broker.subscribe("two", lambda: woken.append("two"))
     await broker.publish("one")
     assert woken == ["a", "b"]
@@ -50,7 +53,8 @@ async def test_who_has_gone_is_not_woken():
 
 
 async def test_waiters_may_come_and_go_while_they_are_woken():
-    broker, woken, ends = LocalBroker(), [], {}
+    broker, woken = LocalBroker(), []
+    ends: dict[str, Callable[[], None]] = {}
 
     def leaver() -> None:
         woken.append("leaver")

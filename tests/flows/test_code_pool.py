@@ -17,6 +17,7 @@ from emulator.platform import QRCODE_CREATE
 from errors import MethodUnavailable
 from flows import code_pool
 from flows.code_pool import CodePool
+from storage.shared import LocalShared
 from tests.flows.world import Clock, until
 from tests.harness import new_account
 from wechat import client
@@ -49,6 +50,7 @@ async def filled(pool: CodePool, size: int) -> None:
 
 def waiting_ids(pool: CodePool) -> set[str]:
     """Of the codes in the pool, which lies in this process."""
+    assert isinstance(pool._shared, LocalShared)
     return {json.loads(entry)["id"] for entry in pool._shared._queues[code_pool.QUEUE]}
 
 
@@ -256,7 +258,7 @@ async def test_after_failures_the_pauses_grow_and_success_ends_them(
         await sleep(0.001)
 
     monkeypatch.setattr(code_pool, "FIRST_PAUSE", 1.0)
-    monkeypatch.setattr(code_pool.asyncio, "sleep", noted)
+    monkeypatch.setattr(asyncio, "sleep", noted)
     expect_log("errcode 48001")
     emulator.platform.fail(QRCODE_CREATE, 48001, times=10**4)
     pool = make(1)

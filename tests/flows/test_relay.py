@@ -25,8 +25,9 @@ from tickets import State
 from wechat.callback import Gate, Mode
 from wechat.crypto import MessageCrypto
 from wechat.replies import SUCCESS, text_reply
+from wechat.xml import Writable
 
-TEXT = {"MsgType": "text", "Content": "你好 & <hello>", "MsgId": 24_000_000_000_000_001}
+TEXT: dict[str, Writable] = {"MsgType": "text", "Content": "你好 & <hello>", "MsgId": 24_000_000_000_000_001}
 
 
 @dataclass

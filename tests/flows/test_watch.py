@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 
@@ -45,7 +46,10 @@ class Away(Delegating):
         return await self.inner.transact(work)
 
 
-def behind(world: World, kind: type[Delegating]) -> tuple[World, Delegating]:
+Kind = TypeVar("Kind", bound=Delegating)
+
+
+def behind(world: World, kind: type[Kind]) -> tuple[World, Kind]:
     """The same world, its waiters behind such a store."""
     store = kind(world.context.storage)
     return replace(world, context=replace(world.context, storage=store)), store

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +24,7 @@ NOT_OURS = {
     "/sns/userinfo": "web authorisation is not used",
     "/sns/jscode2session": "mini programs are not used",
 }
-READERS = {
+READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "/cgi-bin/token": api.read_token,
     "/cgi-bin/qrcode/create": api.read_code,
     "/cgi-bin/user/info": api.read_follower,

@@ -246,15 +246,11 @@ async def test_the_stable_endpoint_is_forced_at_most_once_a_minute(
     forced = []
     fetch = emulator.platform.fetch_stable_token
 
-    def watched(*credentials, force_refresh=False):
-        forced.append(force_refresh)
-        return fetch(*credentials, force_refresh)
+    def watched(grant_type: str, appid: str, secret: str, force: bool):
+        forced.append(force)
+        return fetch(grant_type, appid, secret, force)
 
-    monkeypatch.setattr(
-        type(emulator.platform),
-        "fetch_stable_token",
-        lambda _, a, b, c, force: watched(a, b, c, force_refresh=force),
-    )
+    monkeypatch.setattr(emulator.platform, "fetch_stable_token", watched)
     wechat = make()
     emulator.platform.fail(QRCODE_CREATE, 40001, times=1000)
     expect_log("errcode 40001")
@@ -322,7 +318,7 @@ async def test_busy_is_given_up_after_three_tries(emulator: Emulator, make: Make
     emulator.platform.fail(QRCODE_CREATE, -1, times=99)
     expect_log("WeChat is busy")
     monkeypatch.setattr(client, "RETRY_PAUSES", (0.2, 0.8))
-    monkeypatch.setattr(client.asyncio, "sleep", noted)
+    monkeypatch.setattr(asyncio, "sleep", noted)
     with pytest.raises(PlatformError) as error:
         await wechat.create_code("scene", 60)
     assert error.value.code == api.BUSY
