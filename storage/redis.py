@@ -10,8 +10,8 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import RedisError
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from errors import StoreUnavailable, TicketUnknown
 from storage import base, codec
@@ -53,7 +53,9 @@ def connect(url: str) -> Redis:
             socket_connect_timeout=ANSWER_SECONDS,
             health_check_interval=30,
         )
-    except (ValueError, TypeError):
+        # Tries the address's options; connects to nothing yet.
+        pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, RedisError):
         # What the library says may quote the address, and with it the password.
         raise StoreUnavailable("redis.url is no address that Redis's client understands.") from None
     return Redis.from_pool(pool)
@@ -63,8 +65,14 @@ async def faults(client: Redis) -> list[str]:
     """What is set so that Redis may lose tickets. Raises StoreUnavailable."""
     try:
         persistence, memory = await client.info("persistence"), await client.info("memory")
+    except AuthenticationError as error:
+        raise StoreUnavailable("redis.url: Redis does not know this user and password.") from error
+    except ResponseError as error:
+        raise StoreUnavailable("redis.url: Redis lets us in, but not do what is needed.") from error
     except (RedisError, OSError) as error:
-        raise StoreUnavailable("redis.url: Redis did not answer.") from error
+        tls = issubclass(client.connection_pool.connection_class, SSLConnection)
+        words = "did not answer over TLS (rediss://)" if tls else "did not answer"
+        raise StoreUnavailable(f"redis.url: Redis {words}.") from error
     found = []
     if not persistence.get("aof_enabled"):
         found.append("Redis keeps no append-only file (appendonly no): a restart forgets waiting logins")
