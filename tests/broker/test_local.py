@@ -9,7 +9,8 @@ from broker.local import LocalBroker
 
 
 async def test_a_publication_wakes_all_who_wait_for_that_ticket():
-    broker, woken = LocalBroker(), []
+    broker = LocalBroker()
+    woken: list[str] = []
     for name in ("a", "b"):
         await broker.subscribe("one", partial(woken.append, name))
     await broker.subscribe("two", lambda: woken.append("two"))
