@@ -5,6 +5,7 @@ No transaction spans the two: each call is atomic by itself, in the order that t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
@@ -21,9 +22,16 @@ class SplitStorage(base.Storage):
     def __init__(self, database: base.Storage, client: Redis) -> None:
         self._database = database
         self._client = client
+        self._closed = False
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        return await work(_Transaction(self._database, self._client))
+        if self._closed:
+            raise StoreUnavailable("The store is closed.")
+        try:
+            async with asyncio.timeout(base.TIMEOUT_SECONDS):  # for all of its calls together
+                return await work(_Transaction(self._database, self._client))
+        except TimeoutError as error:
+            raise StoreUnavailable from error
 
     async def sweep(self, *, now: float) -> None:
         await self._database.sweep(now=now)  # Redis deletes by itself
@@ -36,6 +44,7 @@ class SplitStorage(base.Storage):
             raise StoreUnavailable from error
 
     async def close(self) -> None:
+        self._closed = True
         await self._database.close()
 
 
@@ -52,7 +61,9 @@ class _Transaction:
 
     async def _ids_of(self, user_id: str) -> Sequence[str]:
         user = await self.users.get(user_id) if user_id else None
-        return (user.id, *user.previous_ids) if user is not None else ()
+        if user is not None:
+            return (user.id, *user.previous_ids)
+        return (user_id,) if user_id else ()  # forgotten meanwhile: the tickets still are there
 
 
 class _Collection:
