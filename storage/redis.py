@@ -7,6 +7,7 @@ database, not Redis, decides the one winner of an exchange: a Redis that forgets
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -25,11 +26,13 @@ MAX_TRIES = 50
 # Redis deletes by its own clock; what it deletes has been over for a while by ours, whoever is ahead.
 SLACK_SECONDS = 60.0
 
-# The ticket if it still is what was read, together with the list of its person's tickets: one round trip.
-# The list lives as long as the longest-lived of them.
+log = logging.getLogger("saoma.storage")
+
+# The ticket if it still is what was read ('': not there), together with the list of its person's tickets:
+# one round trip. The list lives as long as the longest-lived of them.
 _SWAP = """
 local current = redis.call('GET', KEYS[1])
-if current ~= ARGV[1] then return {0, current} end
+if (current or '') ~= ARGV[1] then return {0, current} end
 redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 if #KEYS == 2 then
     redis.call('SADD', KEYS[2], ARGV[4])
@@ -92,7 +95,7 @@ class RedisTickets(base.Tickets):
         self._read: dict[str, bytes] = {}
 
     async def create(self, ticket: Ticket) -> None:
-        made = await _answered(self._client.set(_key(ticket.id), _encode(ticket), nx=True, pxat=_end(ticket)))
+        made, _ = await self._swapped(b"", ticket)
         if not made:
             raise ValueError("the id is taken")
 
@@ -111,15 +114,12 @@ class RedisTickets(base.Tickets):
             changed = change(ticket)
             if changed is ticket:
                 return ticket
-            fresh = _encode(changed)
-            keys = [_key(ticket_id)] + ([_user_key(changed.user_id)] if changed.user_id else [])
-            done, current = await _answered(
-                self._swap(keys=keys, args=[raw, fresh, _end(changed), ticket_id])
-            )
+            done, there = await self._swapped(raw, changed)
             if done:
-                self._read[ticket_id] = fresh
+                if there is not None:
+                    self._read[ticket_id] = there
                 return changed
-            raw = current  # somebody was faster: once more from what is there now
+            raw = there  # somebody was faster: once more from what is there now
         raise StoreUnavailable
 
     async def pending_of_user(self, user_id: str, *, now: float) -> Sequence[Ticket]:
@@ -131,12 +131,25 @@ class RedisTickets(base.Tickets):
         waiting = (State.SCANNED, State.CONFIRMED)
         return [ticket for ticket in tickets if ticket is not None and ticket.state in waiting]
 
+    async def _swapped(self, former: bytes, ticket: Ticket) -> tuple[bool, bytes | None]:
+        """Puts `ticket` in the place of `former`: whether that was there, and what is there now."""
+        fresh = _encode(ticket)
+        keys = [_key(ticket.id)] + ([_user_key(ticket.user_id)] if ticket.user_id else [])
+        done, current = await _answered(self._swap(keys=keys, args=[former, fresh, _end(ticket), ticket.id]))
+        return (True, fresh) if done else (False, current)
+
     def _alive(self, ticket_id: str, raw: bytes | None, now: float) -> Ticket | None:
         self._read.pop(ticket_id, None)
         if raw is None:
             return None
-        ticket = _decode(raw)
-        if ticket.expired(now):
+        try:
+            ticket = _decode(raw)
+            gone = ticket.id != ticket_id or ticket.expired(now)
+        except (ValueError, TypeError, KeyError):
+            # No ticket of ours, whoever wrote it: a scan is lost, and nothing else is held up by it.
+            log.error("Redis holds something that is no ticket in a ticket's place")
+            return None
+        if gone:
             return None
         self._read[ticket_id] = raw
         return ticket
@@ -150,10 +163,12 @@ async def _answered(operation: Awaitable[Any]) -> Any:
 
 
 def _key(ticket_id: str) -> str:
+    codec.scalars(id=ticket_id)
     return f"{PREFIX}ticket:{ticket_id}"
 
 
 def _user_key(user_id: str) -> str:
+    codec.scalars(id=user_id)
     return f"{PREFIX}tickets-of:{user_id}"
 
 
@@ -162,7 +177,7 @@ def _end(ticket: Ticket) -> int:
 
 
 def _encode(ticket: Ticket) -> bytes:
-    row = codec.ticket_row(ticket)
+    row = codec.scalars(**codec.ticket_row(ticket))
     row["secret_hash"] = ticket.secret_hash.hex()
     return json.dumps(row).encode("ascii")
 
