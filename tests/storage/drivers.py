@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
-from storage import mongodb, sqlite
+from storage import mongodb, redis, sqlite
 from storage.base import Storage, Transaction
+from storage.split import SplitStorage
 
 Open = Callable[[], Awaitable[Storage]]
 
@@ -64,6 +66,33 @@ def _mongodb(request: pytest.FixtureRequest) -> Open:
     return open
 
 
-WHOLE: dict[str, Callable[[pytest.FixtureRequest], Open]] = {"sqlite": _sqlite, "mongodb": _mongodb}
+class _Cluster(SplitStorage):
+    """Closes its Redis client, too; in a server the broker uses the same one."""
+
+    def __init__(self, database: Storage, client: Redis) -> None:
+        super().__init__(database, client)
+        self._own_client = client
+
+    async def close(self) -> None:
+        await super().close()
+        await self._own_client.aclose()
+
+
+def _redis(request: pytest.FixtureRequest) -> Open:
+    """Tickets in Redis; the rest in SQLite, which answers faster than what a cluster has."""
+    url: str = request.getfixturevalue("redis_url")
+    database = _sqlite(request)
+
+    async def open() -> Storage:
+        return _Cluster(await database(), redis.connect(url))
+
+    return open
+
+
+WHOLE: dict[str, Callable[[pytest.FixtureRequest], Open]] = {
+    "sqlite": _sqlite,
+    "mongodb": _mongodb,
+    "redis": _redis,
+}
 # A driver that stores tickets alone joins here.
 FOR_TICKETS = WHOLE
