@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 
 class OneLine(logging.Formatter):
@@ -13,10 +14,18 @@ class OneLine(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return "".join(
-            character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-            for character in super().formatMessage(record)
-        )
+        return _escaped(super().formatMessage(record))
+
+    def formatException(self, info: Any) -> str:
+        """Indented throughout: an exception's own text cannot look like a line of the log."""
+        return "\n".join(f"    {_escaped(line)}" for line in super().formatException(info).split("\n"))
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 def set_up(level: int = logging.INFO) -> None:

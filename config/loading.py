@@ -161,7 +161,7 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
         yield "server.base_url: should be the address that browsers use, unless server.address is loopback"
     mode = wechat.get("mode", "safe")
     needed = ("appid", "secret", "token") + (("encoding_aes_key",) if mode != "plain" else ())
-    if any(wechat.get(key) for key in (*needed, "encoding_aes_key")):
+    if any(wechat.get(key) for key in (*needed, "encoding_aes_key", "previous_token", "forward_url")):
         for key in needed:
             if not wechat.get(key):
                 yield f"wechat.{key}: is missing (the section is filled in part, and the mode is {mode})"

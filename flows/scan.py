@@ -9,7 +9,7 @@ from flows.context import Context
 from flows.not_me import new_link
 from storage.base import Transaction
 from storage.records import Login, User
-from tickets import Event, Scanner, Ticket, advance
+from tickets import Event, Scanner, State, Ticket, advance
 from translations import Texts
 from wechat.messages import Message
 
@@ -60,6 +60,8 @@ async def scanned(transaction: Transaction, context: Context, message: Message, 
 
     try:
         ticket = await transaction.tickets.update(scene, scan_and_confirm, now=now)
+        if ticket.state is State.CONSUMED:
+            raise TransitionRefused("It has been collected, and may have been ended since.")
     except TicketUnknown:
         return Outcome(texts("This code has expired. Refresh the page and scan again."), met=user)
     except TransitionRefused:

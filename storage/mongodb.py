@@ -156,7 +156,8 @@ class MongoStorage(base.Storage):
 async def _answered(operation: Awaitable[Result]) -> Result:
     """The outcome of `operation`, with MongoDB's failures as those of the contract."""
     try:
-        return await asyncio.wait_for(operation, TIMEOUT_SECONDS)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            return await operation
     except (DocumentTooLarge, BSONError) as error:
         raise ValueError(f"not to be stored: {error}") from error
     except (TimeoutError, PyMongoError) as error:

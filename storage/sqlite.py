@@ -134,7 +134,8 @@ class SqliteStorage(base.Storage):
             return await work(self._transaction)
 
         try:
-            result: Result = await asyncio.wait_for(self._writer.submit(run), TIMEOUT_SECONDS)
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                result: Result = await self._writer.submit(run)
         except TimeoutError as error:
             raise StoreUnavailable from error
         return result

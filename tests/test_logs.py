@@ -46,6 +46,16 @@ def test_a_line_says_when_how_bad_and_where() -> None:
     assert line.split(" ", 2)[2] == "WARNING saoma.test: words"
 
 
+def test_an_exceptions_text_forges_no_line() -> None:
+    try:
+        raise ValueError("inside\n2026-01-01 INFO forged\x1b[31m")
+    except ValueError:
+        failed = record("failed", level=logging.ERROR)
+        failed.exc_info = sys.exc_info()
+    lines = logs.OneLine().format(failed).split("\n")
+    assert all(line.startswith("    ") and line.isprintable() for line in lines[1:])
+
+
 def test_a_traceback_stays_readable() -> None:
     try:
         raise ValueError("inside")
@@ -54,7 +64,7 @@ def test_a_traceback_stays_readable() -> None:
         failed.exc_info = sys.exc_info()
     text = logs.OneLine().format(failed)
     assert text.splitlines()[0].endswith("saoma.test: failed")
-    assert text.splitlines()[-1] == "ValueError: inside"
+    assert text.splitlines()[-1] == "    ValueError: inside"
     assert len(text.splitlines()) > 3
 
 
