@@ -123,7 +123,8 @@ class OwnApp:
             return replace(screen, fault=refusal.code)
         return replace(
             screen,
-            step=Step.ASKING,
+            # Scanned again after a yes: nothing is left to ask.
+            step=Step.ASKING if seen.get("state") == "SCANNED" else Step.CONFIRMED,
             site=str(seen.get("site", "")),
             browser=str(seen.get("browser", "")),
             system=str(seen.get("system", "")),

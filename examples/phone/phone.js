@@ -145,7 +145,7 @@ async function scan(link) {
     // What saoma tells is text, whatever is in it.
     place.textContent = { ...answer, time }[place.dataset.seen] || UNKNOWN[language];
   }
-  show("ASK");
+  show(answer.state === "SCANNED" ? "ASK" : "CONFIRMED"); // said yes before: nothing is left to ask
 }
 
 async function decide(action, state) {

@@ -56,6 +56,7 @@ async def test_confirm(tmp_path):
         assert (await phone.app_scan(person, link)).handle == asked.handle, "a second look changes nothing"
         done = await phone.app_confirm(person, link)
         assert done.step is Step.CONFIRMED
+        assert (await phone.app_scan(person, link)).step is Step.CONFIRMED, "nothing is left to ask"
         user = document(await browser.exchange(ticket))["user"]
         assert user["name"] == whole.emulator.platform.people[person].name
         assert user["identities"] == [{"provider": "app", "subject": f"app-{person}", "following": True}]

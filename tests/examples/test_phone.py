@@ -165,6 +165,9 @@ async def test_confirm(browser, tmp_path):
         user = document(await given.client.exchange(given.ticket))["user"]
         assert user["name"] == "林小满"
         assert user["identities"] == [{"provider": "app", "subject": "u1001", "following": True}]
+        await page.click("section[data-for=CONFIRMED] .again")
+        await given.paste()
+        await given.expect_state("CONFIRMED")  # nothing is left to ask
         # The page has talked to its backend alone and has seen no token.
         assert all(json.loads(request)[0].startswith(given.origin) for request in requests)
         assert "authorization" not in "".join(requests).lower()
