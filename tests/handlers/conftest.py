@@ -11,6 +11,6 @@ from tests.harness import Whole, running
 
 @pytest.fixture
 async def whole(tmp_path) -> AsyncIterator[Whole]:
-    """With the default settings, in safe mode, on loopback."""
-    async with running(tmp_path) as whole:
+    """With the default settings, in safe mode, on loopback; a small pool of codes is filled sooner."""
+    async with running(tmp_path, wechat={"pool_size": 3}) as whole:
         yield whole

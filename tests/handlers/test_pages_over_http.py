@@ -415,15 +415,16 @@ async def test_next_is_checked_again_when_it_is_used(tmp_path):
         assert document(await again.exchange(ticket_id))["next"] == "/"
 
 
-@pytest.mark.parametrize(
-    "lang", ["en", "zh-CN", "x", "", "%ff", "%0d%0aSet-Cookie:planted=1", "../..", "a" * 5000]
-)
+LANGUAGES = ["en", "zh-CN", "x", "", "%ff", "%0d%0aSet-Cookie:planted=1", "../..", "a" * 5000]
+
+
 @pytest.mark.parametrize("path", ["/", "/login", "/nothing", "/not-me/x", "/logout"])
-async def test_any_language_may_be_asked_for(whole, path, lang):
-    response = await whole.browser().get(f"{path}?lang={lang}")
-    assert response.code == {"/": 200, "/login": 200, "/logout": 405}.get(path, 404)
-    assert b"<html" in response.body
-    assert "planted" not in response.headers.get("Set-Cookie", "")
+async def test_any_language_may_be_asked_for(whole, path):
+    for lang in LANGUAGES:
+        response = await whole.browser().get(f"{path}?lang={lang}")
+        assert response.code == {"/": 200, "/login": 200, "/logout": 405}.get(path, 404), lang
+        assert b"<html" in response.body
+        assert "planted" not in response.headers.get("Set-Cookie", "")
 
 
 @pytest.mark.parametrize("query", ["method=%ff", "next=%ff", "next=/%ff"])

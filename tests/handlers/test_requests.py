@@ -128,28 +128,28 @@ async def test_failures_are_never_fine(tmp_path):
             assert "Location" not in response.headers
 
 
+OTHER_HOSTS = [
+    "evil.example",
+    "127.0.0.1",
+    "127.0.0.1:1",
+    "",
+    "login.example.com:{port}",
+    "127.0.0.1:{port}.evil.example",
+]
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/login", "/api/v1/me", "/api/v1/tickets", "/static/login.js", "/favicon.ico"]
 )
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example",
-        "127.0.0.1",
-        "127.0.0.1:1",
-        "",
-        "login.example.com:{port}",
-        "127.0.0.1:{port}.evil.example",
-    ],
-)
-async def test_another_host_is_not_served(whole, path, host):
-    host = host.format(port=whole.server.port)
-    async with whole.wire() as wire:
-        await wire.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        answer = await wire.answer()
-        assert answer.status in (400, 421)
-        assert "Set-Cookie" not in answer.headers
-        assert b"evil" not in answer.body
+async def test_another_host_is_not_served(whole, path):
+    for host in OTHER_HOSTS:
+        async with whole.wire() as wire:
+            name = host.format(port=whole.server.port)
+            await wire.send(f"GET {path} HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+            answer = await wire.answer()
+            assert answer.status in (400, 421), name
+            assert "Set-Cookie" not in answer.headers
+            assert b"evil" not in answer.body
 
 
 async def test_our_own_hosts(tmp_path):
@@ -221,26 +221,26 @@ async def shown_address(whole, **headers) -> str:
     return ticket.device.address
 
 
-@pytest.mark.parametrize(
-    ("forwarded", "address"),
-    [
-        ("203.0.113.5", "203.0.113.5"),
-        ("6.6.6.6, 203.0.113.5", "203.0.113.5"),
-        ("203.0.113.5, 10.9.9.9", "203.0.113.5"),
-        ("6.6.6.6, 203.0.113.5, 10.9.9.9, 127.0.0.1", "203.0.113.5"),
-        ("2001:db8::1", "2001:db8::1"),
-        ("[2001:db8::1]", "2001:db8::1"),
-        ("10.1.1.1", "10.1.1.1"),
-        ("junk", "127.0.0.1"),
-        ("6.6.6.6, junk, 10.9.9.9", "10.9.9.9"),
-        ("<script>", "127.0.0.1"),
-        (",,,", "127.0.0.1"),
-        ("unknown", "127.0.0.1"),
-    ],
-)
-async def test_a_trusted_proxy_is_believed_as_far_as_it_saw(tmp_path, forwarded, address):
+CHAINS = [
+    ("203.0.113.5", "203.0.113.5"),
+    ("6.6.6.6, 203.0.113.5", "203.0.113.5"),
+    ("203.0.113.5, 10.9.9.9", "203.0.113.5"),
+    ("6.6.6.6, 203.0.113.5, 10.9.9.9, 127.0.0.1", "203.0.113.5"),
+    ("2001:db8::1", "2001:db8::1"),
+    ("[2001:db8::1]", "2001:db8::1"),
+    ("10.1.1.1", "10.1.1.1"),
+    ("junk", "127.0.0.1"),
+    ("6.6.6.6, junk, 10.9.9.9", "10.9.9.9"),
+    ("<script>", "127.0.0.1"),
+    (",,,", "127.0.0.1"),
+    ("unknown", "127.0.0.1"),
+]
+
+
+async def test_a_trusted_proxy_is_believed_as_far_as_it_saw(tmp_path):
     async with running(tmp_path, **TRUSTING) as whole:
-        assert await shown_address(whole, **{"X-Forwarded-For": forwarded}) == address
+        for forwarded, address in CHAINS:
+            assert await shown_address(whole, **{"X-Forwarded-For": forwarded}) == address, forwarded
 
 
 async def test_anybody_else_is_not_believed(tmp_path, expect_log):
