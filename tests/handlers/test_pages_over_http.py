@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from http.cookies import SimpleCookie
+from http.cookies import Morsel, SimpleCookie
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -17,7 +17,7 @@ HTTPS = {
 }
 
 
-def cookies_set(response) -> dict[str, object]:
+def cookies_set(response) -> dict[str, Morsel[str]]:
     return {
         name: morsel
         for header in response.headers.get_list("Set-Cookie")
@@ -139,7 +139,7 @@ async def test_cookies_on_https(tmp_path):
         assert responses[-1].code == 200
         responses.append(await browser.get("/"))
         responses.append(await browser.post("/logout"))
-        seen = {}
+        seen: dict[str, Morsel[str]] = {}
         for response in responses:
             seen |= cookies_set(response)
             assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
