@@ -140,7 +140,7 @@ async function scan(link) {
   const { answer, problem } = await call("scan", { link });
   if (problem !== undefined) return fail(problem, () => scan(link));
   asked = { link, handle: answer.handle };
-  const time = new Date(answer.created * 1000).toLocaleString(language);
+  const time = new Date(answer.created * 1000).toLocaleString(navigator.language);
   for (const place of page.querySelectorAll("[data-seen]")) {
     // What saoma tells is text, whatever is in it.
     place.textContent = { ...answer, time }[place.dataset.seen] || UNKNOWN[language];

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import secrets
 import subprocess
 import sys
 
@@ -24,9 +25,10 @@ ARGUMENTS = [
 
 
 async def test_it_prints_its_address_and_serves() -> None:
+    app = ["--app-server", "http://saoma.test/", "--app-issuer", "x", "--app-key", secrets.token_urlsafe(32)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "emulator", *ARGUMENTS, "--encoding-aes-key", KEY),
+        *("-m", "emulator", *ARGUMENTS, "--encoding-aes-key", KEY, *app),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
@@ -35,6 +37,8 @@ async def test_it_prints_its_address_and_serves() -> None:
         address = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert address is not None
         assert (await fetch(address[0] + "/")).code == 200
+        for_app = await fetch(address[0] + "/?code=http://saoma.test/s/abc")
+        assert b"own app" in for_app.body
     finally:
         process.terminate()
         await process.communicate()
@@ -46,3 +50,10 @@ def test_a_missing_or_wrong_key_is_named(key: list[str]) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert run.returncode == 2
     assert "--encoding-aes-key" in run.stderr
+
+
+def test_half_an_app_is_refused() -> None:
+    command = [sys.executable, "-m", "emulator", *ARGUMENTS, "--encoding-aes-key", KEY, "--app-issuer", "x"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert run.returncode == 2
+    assert "--app-key" in run.stderr
