@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from errors import StoreUnavailable, TicketUnknown
 from storage import base, codec
@@ -55,10 +56,12 @@ def connect(url: str) -> Redis:
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             health_check_interval=30,
+            # With them on, redis-py takes connections that the server has closed for good ones.
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
         # Tries the address's options; connects to nothing yet.
         pool.make_connection()  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError, RedisError):
+    except Exception:  # of many kinds: the address's options go deep into the library
         # What the library says may quote the address, and with it the password.
         raise StoreUnavailable("redis.url is no address that Redis's client understands.") from None
     return Redis.from_pool(pool)
