@@ -13,7 +13,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +22,17 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
 
 import background
 import config
@@ -62,12 +73,76 @@ IDLE_SECONDS = 20.0  # for a request's headers, and between two requests
 BODY_SECONDS = 10.0
 SWEEP_SECONDS = 300.0
 DRAIN_SECONDS = 6.0
+ARRIVAL_SECONDS = 0.1  # what was sent before we stopped listening is read by then
 MAX_OUTBOUND = 100  # calls to WeChat and to the team's backend at once
 
 DEMO_PORT = 8888
 DEMO_PHONE_PORT = 8890
 
 log = logging.getLogger("saoma")
+
+
+class _Changes(HTTPServerConnectionDelegate):
+    """Passes requests on to the application, and knows those that may change something and have no answer."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._open: set[object] = set()  # connections that may bring a request
+        self._running: set[HTTPConnection] = set()
+        self._idle = asyncio.Event()
+        self._log = application.settings["log_function"]
+        application.settings["log_function"] = self._answered
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        self._open.add(server_conn)
+        inner = self._application.start_request(server_conn, request_conn)
+        return _Request(inner, lambda: self._running.add(request_conn))
+
+    def on_close(self, server_conn: object) -> None:
+        self._open.discard(server_conn)
+        self._application.on_close(server_conn)
+
+    async def finish(self, seconds: float) -> None:
+        """Returns when all have been answered, or after that long."""
+        if self._open:
+            await asyncio.sleep(ARRIVAL_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._running:
+                    self._idle.clear()
+                    await self._idle.wait()
+
+    def _answered(self, handler: RequestHandler) -> None:
+        """Tornado's call after each answer."""
+        if handler.request.connection is not None:
+            self._running.discard(handler.request.connection)
+        self._idle.set()
+        self._log(handler)
+
+
+class _Request(HTTPMessageDelegate):
+    def __init__(self, inner: HTTPMessageDelegate, changing: Callable[[], None]) -> None:
+        """`changing` is called when a request that may change something has been read and is to be run."""
+        self._inner = inner
+        self._changing = changing
+        self._safe = False
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        self._safe = isinstance(start_line, RequestStartLine) and start_line.method in ("GET", "HEAD")
+        return self._inner.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self._inner.data_received(chunk)
+
+    def finish(self) -> None:
+        if not self._safe:
+            self._changing()
+        self._inner.finish()
+
+    def on_connection_close(self) -> None:
+        self._inner.on_connection_close()
 
 
 class Server:
@@ -134,8 +209,9 @@ class Server:
             demo=demo,
         )
         self._deliveries = deliveries
+        self._changes = _Changes(make_application(services))
         self._http_server = HTTPServer(
-            make_application(services),
+            self._changes,
             max_header_size=MAX_HEADER_BYTES,
             max_body_size=MAX_BODY_BYTES,
             idle_connection_timeout=IDLE_SECONDS,
@@ -172,8 +248,13 @@ class Server:
         self._http_server.add_sockets(self._sockets)
 
     async def stop(self) -> None:
-        """Takes no more requests, finishes what WeChat has delivered, lets the pages go and closes."""
+        """Takes no more requests, finishes what changes something, lets the pages go and closes.
+
+        Whoever waits or reads is cut off: a proxy or the page itself asks another node, or us again.
+        """
+        self._take_what_has_come()
         self._http_server.stop()
+        await self._changes.finish(DRAIN_SECONDS)
         if self._deliveries is not None:
             await self._deliveries.finish(DRAIN_SECONDS)
         if self.codes is not None and self.profiles is not None:
@@ -184,6 +265,15 @@ class Server:
         await self._http_server.close_all_connections()
         self._http_client.close()
         await self._backing.close()
+
+    def _take_what_has_come(self) -> None:
+        """Accepts the connections that wait for it; they would be reset, with what has been sent on them."""
+        for listener in self._sockets:
+            with suppress(OSError):  # BlockingIOError: there are no more
+                while True:
+                    connection, address = listener.accept()
+                    stream = IOStream(connection, max_buffer_size=self._http_server.max_buffer_size)
+                    self._http_server.handle_stream(stream, address)
 
     async def _sweep(self) -> None:
         while True:
@@ -283,20 +373,22 @@ async def run(settings: Settings) -> None:
             [f"server: cannot listen on {settings.server.address}:{settings.server.port} ({error.strerror})"]
         ) from None
     server = Server(settings, sockets=sockets, storage=storage)
+    told = _told_to_stop()
     server.start()
     log.info("serving %s (listening on %s:%d)", server.base_url, settings.server.address, server.port)
     for warning in settings.warnings:
         log.warning("%s", warning)
-    await _until_told_to_stop()
+    await told.wait()
     log.info("stopping")
     await server.stop()
 
 
-async def _until_told_to_stop() -> None:
+def _told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT from now on."""
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await told.wait()
+    return told
 
 
 async def check(settings: Settings, *, online: bool) -> bool:
@@ -395,11 +487,12 @@ async def demo(port: int) -> None:
         settings = Settings.model_validate({**document, "folder": Path(folder)})
         server = Server(settings, sockets=sockets, storage=await open_storage(settings), demo=True)
         server.start()
+        told = _told_to_stop()
         print(f"网站 site:             {server.base_url}/")
         print(f"模拟手机 phone:        {emulator.base_url}/")
         print("用浏览器打开网站并登录，再用模拟手机扫码。按 Ctrl+C 结束。")
         print("Open the site, then scan its code with the phone. Ctrl+C ends it.", flush=True)
-        await _until_told_to_stop()
+        await told.wait()
         await server.stop()
         await emulator.stop()
 

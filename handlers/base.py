@@ -279,6 +279,12 @@ class NotFound(PageHandler):
 
     acts_on_cookie = False
 
+    @property
+    def logged_path(self) -> str:
+        """No more than its first part: what follows may be a secret with something at its end."""
+        first, *others = self.request.path.lstrip("/").split("/")
+        return f"/{first}/…" if others else f"/{first}"
+
     async def prepare(self) -> None:
         await super().prepare()
         raise HTTPError(404)

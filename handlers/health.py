@@ -13,6 +13,8 @@ class Health(ApiHandler):
     async def get(self) -> None:
         self.write_json({"status": "ok"})
 
+    head = get
+
 
 class Ready(ApiHandler):
     """The store takes writes; 503 where it does not."""
@@ -22,3 +24,5 @@ class Ready(ApiHandler):
     async def get(self) -> None:
         await self.context.storage.ping()
         self.write_json({"status": "ready", "waiting": self.context.broker.waiting})
+
+    head = get

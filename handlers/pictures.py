@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from flows.pictures import PATH
 from handlers.base import ApiHandler
 
 KEPT_SECONDS = 86400  # by the browser; another picture has another address
 
 
 class Picture(ApiHandler):
+    @property
+    def logged_path(self) -> str:
+        return PATH + "…"
+
     async def get(self, user_id: str, key: str) -> None:
         picture = await self.services.pictures.of(user_id, key)
         self.set_header("Content-Type", picture.content_type)
