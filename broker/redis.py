@@ -83,11 +83,18 @@ class RedisBroker(base.Broker):
         """Reads wake-ups until the connection breaks."""
         async with self._client.pubsub() as channel:
             await channel.subscribe(CHANNEL)
+            clock, tried = asyncio.get_running_loop().time, False
             while True:
+                asked = clock()
                 message = await channel.get_message(timeout=SILENCE_SECONDS)
-                if message is None:
+                if message is None:  # nothing came, or an answer to redis-py's own ping
+                    if tried and clock() >= asked + SILENCE_SECONDS:
+                        raise RedisError("it does not answer")
                     await channel.ping()
-                elif message["type"] == "subscribe":
+                    tried = True
+                    continue
+                tried = False
+                if message["type"] == "subscribe":
                     self._back()
                 elif message["type"] == "message":
                     node, _, ticket_id = message["data"].decode("utf-8", "replace").partition(" ")
