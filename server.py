@@ -73,7 +73,7 @@ IDLE_SECONDS = 20.0  # for a request's headers, and between two requests
 BODY_SECONDS = 10.0
 SWEEP_SECONDS = 300.0
 DRAIN_SECONDS = 6.0
-ARRIVAL_SECONDS = 0.1  # what was sent before we stopped listening is read by then
+ARRIVAL_SECONDS = 1.0  # for the first request on a connection that was made before we stopped listening
 MAX_OUTBOUND = 100  # calls to WeChat and to the team's backend at once
 
 DEMO_PORT = 8888
@@ -87,58 +87,71 @@ class _Changes(HTTPServerConnectionDelegate):
 
     def __init__(self, application: Application) -> None:
         self._application = application
-        self._open: set[object] = set()  # connections that may bring a request
-        self._running: set[HTTPConnection] = set()
-        self._idle = asyncio.Event()
+        self._open: set[object] = set()  # connections
+        self._silent: set[object] = set()  # those that have brought no request yet
+        self._running: set[object] = set()
+        self._moved = asyncio.Event()
         self._log = application.settings["log_function"]
         application.settings["log_function"] = self._answered
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        self._open.add(server_conn)
-        inner = self._application.start_request(server_conn, request_conn)
-        return _Request(inner, lambda: self._running.add(request_conn))
+        if server_conn not in self._open:
+            self._open.add(server_conn)
+            self._silent.add(server_conn)
+
+        def read(changing: bool) -> None:
+            self._silent.discard(server_conn)
+            if changing:
+                self._running.add(request_conn)
+            self._moved.set()
+
+        return _Request(self._application.start_request(server_conn, request_conn), read)
 
     def on_close(self, server_conn: object) -> None:
         self._open.discard(server_conn)
+        self._silent.discard(server_conn)
+        self._moved.set()
         self._application.on_close(server_conn)
 
     async def finish(self, seconds: float) -> None:
         """Returns when all have been answered, or after that long."""
-        if self._open:
-            await asyncio.sleep(ARRIVAL_SECONDS)
+        await self._emptied(self._silent, ARRIVAL_SECONDS)
+        await self._emptied(self._running, seconds)
+
+    async def _emptied(self, watched: set[object], seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._running:
-                    self._idle.clear()
-                    await self._idle.wait()
+                while watched:
+                    self._moved.clear()
+                    await self._moved.wait()
 
     def _answered(self, handler: RequestHandler) -> None:
         """Tornado's call after each answer."""
         if handler.request.connection is not None:
             self._running.discard(handler.request.connection)
-        self._idle.set()
+        self._moved.set()
         self._log(handler)
 
 
 class _Request(HTTPMessageDelegate):
-    def __init__(self, inner: HTTPMessageDelegate, changing: Callable[[], None]) -> None:
-        """`changing` is called when a request that may change something has been read and is to be run."""
+    def __init__(self, inner: HTTPMessageDelegate, read: Callable[[bool], None]) -> None:
+        """`read` is called when the request has come whole, with whether it may change something."""
         self._inner = inner
-        self._changing = changing
-        self._safe = False
+        self._read = read
+        self._changing = True
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        self._safe = isinstance(start_line, RequestStartLine) and start_line.method in ("GET", "HEAD")
+        if isinstance(start_line, RequestStartLine):
+            self._changing = start_line.method not in ("GET", "HEAD")
         return self._inner.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._inner.data_received(chunk)
 
     def finish(self) -> None:
-        if not self._safe:
-            self._changing()
+        self._read(self._changing)
         self._inner.finish()
 
     def on_connection_close(self) -> None:
