@@ -37,7 +37,7 @@ from tornado.web import Application, RequestHandler
 import background
 import config
 import logs
-from app.keys import RemoteKeys
+from app.keys import KeysUnavailable, RemoteKeys
 from app.token import PUBLIC_KEY_ALGORITHMS, Keys, Policy, algorithms_of, import_key
 from broker.base import Broker
 from broker.local import LocalBroker
@@ -408,18 +408,29 @@ async def check(settings: Settings, *, online: bool) -> bool:
     """Tries what the settings name and tells it in plain words. Whether all is fine."""
     findings = [Finding(True, "settings: no faults"), await _try_storage(settings)]
     findings += [finding async for finding in _try_redis(settings)]
-    if online and settings.wechat.enabled:
-        http = AsyncHTTPClient(force_instance=True)
-        client = make_client(settings, http, time.time)
-        findings += [finding async for finding in try_account(client)]
-        http.close()
-    elif online:
-        findings.append(Finding(False, "wechat: nothing to try, the section is empty"))
+    if online:
+        findings += [finding async for finding in _try_online(settings)]
     for finding in findings:
         print(("ok     " if finding.fine else "FAULT  ") + finding.words)
     for warning in settings.warnings:
         print(f"note   {warning}")
     return all(finding.fine for finding in findings)
+
+
+async def _try_online(settings: Settings) -> AsyncIterator[Finding]:
+    http = AsyncHTTPClient(force_instance=True)
+    if settings.wechat.enabled:
+        async for finding in try_account(make_client(settings, http, time.time)):
+            yield finding
+    if settings.app.jwks_url:
+        try:
+            await RemoteKeys(settings.app.jwks_url, http, time.time).get(None)
+            yield Finding(True, "app: jwks_url answers with public keys")
+        except KeysUnavailable:
+            yield Finding(False, "app: jwks_url answers with no public keys that can be used")
+    if not settings.wechat.enabled and not settings.app.enabled:
+        yield Finding(False, "nothing to try: neither wechat nor app is set up")
+    http.close()
 
 
 async def _try_redis(settings: Settings) -> AsyncIterator[Finding]:

@@ -26,6 +26,7 @@ MAX_SUBJECT = 128
 MIN_SECRET_BYTES = 32
 MIN_RSA_BITS = 2048
 MAX_NAME = 64
+JOINERS = "\u200c\u200d"  # in Persian names and in emoji of several parts
 
 Keys: TypeAlias = "Key | KeySet"
 
@@ -202,4 +203,5 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
     if not isinstance(value, str):
         return ""
-    return "".join(character for character in value if character.isprintable()).strip()[:1024]
+    kept = (character for character in value if character.isprintable() or character in JOINERS)
+    return "".join(kept).strip()[:1024]

@@ -60,7 +60,8 @@ class AppLogin:
 
         async def work(transaction: Transaction) -> Ticket:
             now = context.now()
-            _app_ticket(await transaction.tickets.get(ticket_id, now=now))
+            ticket = _app_ticket(await transaction.tickets.get(ticket_id, now=now))
+            advance(ticket, Event.SCAN, now, scanner=scanner)  # who is refused is not stored either
             user = await self._seen(transaction, person, now)
 
             def change(ticket: Ticket) -> Ticket:

@@ -60,6 +60,11 @@ class TicketDesk:
         wechat = (WECHAT,) if self._codes is not None else ()
         return wechat + ((APP,) if self._context.settings.app.enabled else ())
 
+    @property
+    def method(self) -> str:
+        """The way to log in for who names none; "" where none is set up."""
+        return next(iter(self.methods), "")
+
     async def issue(self, wish: Wish) -> Held:
         """A fresh ticket. Raises BadRequest (next), MethodUnavailable, TooManyRequests, StoreUnavailable."""
         context, now = self._context, self._context.now()

@@ -74,7 +74,7 @@ class Home(SitePage):
 class Login(SitePage):
     async def get(self) -> None:
         desk = self.services.desk
-        method = self.get_query_argument("method", "") or next(iter(desk.methods), "")
+        method = self.get_query_argument("method", "") or desk.method
         wish = Wish(
             method, "browser", self.get_query_argument("next", ""), self.texts().language, self.device
         )

@@ -27,7 +27,7 @@ class _NewTicket(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    method: Literal["wechat", "app"] = "wechat"
+    method: Literal["", "wechat", "app"] = ""  # "": the first that is set up
     client: Literal["browser", "api"] = "browser"
     next: str = Field("", max_length=2048)
 
@@ -38,8 +38,16 @@ class Tickets(ApiHandler):
     async def post(self) -> None:
         wanted = self._body()
         site = self._registered_site() if wanted.client == "api" else ""
-        held = await self.services.desk.issue(
-            Wish(wanted.method, wanted.client, wanted.next, self.texts().language, self.device, site)
+        desk = self.services.desk
+        held = await desk.issue(
+            Wish(
+                wanted.method or desk.method,
+                wanted.client,
+                wanted.next,
+                self.texts().language,
+                self.device,
+                site,
+            )
         )
         ticket, settings = held.ticket, self.context.settings.ticket
         document: dict[str, Any] = {

@@ -1,5 +1,5 @@
-// Shows one ticket's code, watches what the phone makes of it, and collects the login.
-// All texts are in the page; `data-state` on the root says which of them are seen (saoma.css).
+// Shows a ticket's code, watches what the phone makes of it, collects the login.
+// All texts are in the page; the root's `data-state` says which are seen (saoma.css).
 
 const page = document.getElementById("login");
 const find = (selector) => page.querySelector(selector);
@@ -8,10 +8,10 @@ const announcement = find("#announcement");
 
 const LIVE = ["WAITING", "SCANNED"];
 const HELD = 20; // seconds that the server may hold a long poll
-const LEAST_HELD = 5000; // ms; one answered unchanged before that was cut on the way
-const LONGEST_PAUSE = 5000; // ms between attempts while the server is away
+const LEAST_HELD = 5000; // ms; one answered unchanged before was cut on the way
+const LONGEST_PAUSE = 5000; // ms between tries while the server is away
 const SILENT_RENEWALS = 3;
-const EXCHANGE_PATIENCE = 60000; // ms that the server lets us repeat an exchange
+const EXCHANGE_PATIENCE = 60000; // ms that an exchange may be repeated
 const GREETING = 1500; // ms
 
 const after = (seconds) => Date.now() + seconds * 1000;
@@ -279,7 +279,7 @@ async function replaceCode({ id, expires_in: seconds, interval, qr }, signal) {
   if (!drawn) return fail();
   code.replaceChildren(image);
   const demo = find(".demo");
-  if (demo) demo.href = qr; // the demo's codes are links
+  if (demo) demo.href = page.dataset.method === "app" ? demo.href.replace(ticket.id, id) : qr; // the demo's codes are links
   page.dataset.ticket = id;
   Object.assign(ticket, { id, state: null, deadline: after(seconds), interval: interval * 1000, unseen: false });
   offline(false);
