@@ -16,11 +16,11 @@ const GREETING = 1500; // ms
 
 const after = (seconds) => Date.now() + seconds * 1000;
 const jittered = (ms) => ms * (0.5 + Math.random() / 2);
-const growing = (attempt) => jittered(Math.min(LONGEST_PAUSE, 500 * 2 ** attempt)); // back-off
+const growing = (attempt) => jittered(Math.min(LONGEST_PAUSE, 500 * 2 ** attempt));
 
 const ticket = {
   id: page.dataset.ticket,
-  state: null, // as last heard from the server
+  state: null, // as last heard
   deadline: after(page.dataset.expiresIn),
   interval: page.dataset.interval * 1000,
   unseen: false, // ended, never scanned, while nobody looked
