@@ -108,7 +108,8 @@ class Site:
         self, what: str, ticket_id: str, subject: str, body: dict[str, Any], at: Node | None
     ) -> HTTPResponse:
         phone = self.browser() if at is None else self.browser().at(at)
-        return await phone.post(f"/api/v1/tickets/{ticket_id}/{what}", body, **bearer(subject))
+        token = bearer(subject, jti=secrets.token_hex(8))  # one token confirms one login
+        return await phone.post(f"/api/v1/tickets/{ticket_id}/{what}", body, **token)
 
 
 async def next_state(socket: WebSocketClientConnection) -> str:
