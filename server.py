@@ -332,9 +332,8 @@ def back(settings: Settings, database: Storage, now: Callable[[], float]) -> Bac
     if not url:
         return Backing(database, LocalBroker(), LocalShared(now))
     client, node = redis.connect(url), secrets.token_hex(8)
-    return Backing(
-        SplitStorage(database, client), RedisBroker(client, node), redis.RedisShared(client, node), client
-    )
+    shared = redis.RedisShared(client, node, settings.wechat.appid)
+    return Backing(SplitStorage(database, client), RedisBroker(client, node), shared, client)
 
 
 def make_gate(settings: Settings) -> Gate:

@@ -196,36 +196,37 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL
 
 
 class RedisShared(Shared):
-    def __init__(self, client: Redis, node: str) -> None:
-        """`node` names this process among its like."""
+    def __init__(self, client: Redis, node: str, account: str = "") -> None:
+        """`node` names this process among its like; what it shares is for one `account` of WeChat's alone."""
         self._client = client
         self._node = node
+        self._prefix = f"{PREFIX}{account}:" if account else PREFIX
         self._release = client.register_script(_RELEASE)
 
     async def get(self, name: str) -> str | None:
-        return _text(await _answered(self._client.get(PREFIX + name)))
+        return _text(await _answered(self._client.get(self._prefix + name)))
 
     async def put(self, name: str, value: str, *, seconds: float) -> None:
-        await _answered(self._client.set(PREFIX + name, value, px=max(1, int(seconds * 1000))))
+        await _answered(self._client.set(self._prefix + name, value, px=max(1, int(seconds * 1000))))
 
     async def push(self, name: str, value: str) -> None:
-        await _answered(self._client.rpush(PREFIX + name, value))
+        await _answered(self._client.rpush(self._prefix + name, value))
 
     async def pop(self, name: str) -> str | None:
-        return _text(await _answered(self._client.lpop(PREFIX + name)))
+        return _text(await _answered(self._client.lpop(self._prefix + name)))
 
     async def first(self, name: str) -> str | None:
-        return _text(await _answered(self._client.lindex(PREFIX + name, 0)))
+        return _text(await _answered(self._client.lindex(self._prefix + name, 0)))
 
     async def length(self, name: str) -> int:
-        return int(await _answered(self._client.llen(PREFIX + name)))
+        return int(await _answered(self._client.llen(self._prefix + name)))
 
     async def lease(self, name: str, *, seconds: float) -> bool:
-        key, life = f"{PREFIX}lease:{name}", max(1, int(seconds * 1000))
+        key, life = f"{self._prefix}lease:{name}", max(1, int(seconds * 1000))
         return bool(await _answered(self._client.set(key, self._node, nx=True, px=life)))
 
     async def release(self, name: str) -> None:
-        await _answered(self._release(keys=[f"{PREFIX}lease:{name}"], args=[self._node]))
+        await _answered(self._release(keys=[f"{self._prefix}lease:{name}"], args=[self._node]))
 
 
 def _text(raw: bytes | None) -> str | None:
