@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from tests.cluster.processes import NoNginx, find_nginx
 from tests.cluster.site import Site, serving
-from tests.storage.servers import RedisServer
+from tests.storage.servers import MongodbServer, RedisServer
 
 NewDatabase = Callable[[], str]
 
@@ -82,9 +82,9 @@ async def three_with_redis(
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def own_cluster(
-    nginx_program: str, new_database: NewDatabase, own_redis: RedisServer, tmp_path: Path
+    nginx_program: str, own_mongodb: MongodbServer, own_redis: RedisServer, tmp_path: Path
 ) -> AsyncIterator[Site]:
-    """Three nodes that the test may kill, on a Redis that it may stop."""
-    backing = {"storage": {"url": new_database()}, "redis": {"url": own_redis.url}}
+    """Three nodes that the test may kill, on a Redis and a MongoDB that it may stop."""
+    backing = {"storage": {"url": f"{own_mongodb.url}/saoma"}, "redis": {"url": own_redis.url}}
     async with serving(tmp_path, nginx_program, 3, **backing) as site:
         yield site

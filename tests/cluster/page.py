@@ -54,7 +54,9 @@ class Page:
     def __init__(self, browser: SiteBrowser, ticket_id: str) -> None:
         self.heard: dict[str, float] = {}
         self.state = ""
-        self.broken = 0  # how often what it waited on was cut
+        self.broken = 0  # how often its socket was cut
+        self.longest_gap = 0.0  # seconds from then until it heard the state again
+        self._cut_at: float | None = None
         self._browser = browser
         self._ticket_id = ticket_id
         self._news = asyncio.Event()
@@ -77,7 +79,11 @@ class Page:
         ways = [self._by_socket, self._by_long_poll, self._by_poll]
         faults = absences = 0
         while True:
-            if await ways[0]():
+            done = await ways[0]()
+            if len(ways) == 3:
+                self.broken += 1
+                self._cut_at = self._cut_at or time.monotonic()
+            if done:
                 faults = 0
                 await asyncio.sleep(jittered(0.3))
             elif await self._ask():
@@ -88,7 +94,6 @@ class Page:
             else:
                 await asyncio.sleep(jittered(min(LONGEST_PAUSE, 0.5 * 2**absences)))
                 absences += 1
-            self.broken += 1
 
     async def _by_socket(self) -> bool:
         since, spoke = time.monotonic(), False
@@ -130,5 +135,8 @@ class Page:
 
     def _hear(self, told: dict[str, str]) -> None:
         self.state = told["state"]
+        if self._cut_at is not None:
+            self.longest_gap = max(self.longest_gap, time.monotonic() - self._cut_at)
+            self._cut_at = None
         self.heard.setdefault(self.state, time.monotonic())
         self._news.set()
