@@ -26,10 +26,10 @@ from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_sockets
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from composition import Server, open_storage
 from config import Settings
 from emulator import Account, Attempt, Emulator, Outcome, Push
 from errors import StoreUnavailable
-from server import Server, open_storage
 from storage.base import Storage
 from storage.records import Login, User
 from tickets import Ticket

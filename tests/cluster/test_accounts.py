@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import cast
 
-from server import back
+from composition import back
 from storage.base import Storage
 from tests.harness import new_account, settings_for
 

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from broker.local import LocalBroker
+from composition import make_gate
 from emulator import Account, Courier, Platform
 from emulator.phone import scan_fields, subscribe_fields
 from flows.context import Context
@@ -22,7 +23,6 @@ from flows.deliveries import Deliveries, Posted
 from flows.exchange import Collected, exchange
 from flows.relay import Relay
 from flows.tickets import Held
-from server import make_gate
 from storage import sqlite
 from storage.base import Storage, Transaction
 from storage.records import Login, Session, User

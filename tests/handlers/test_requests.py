@@ -321,11 +321,11 @@ async def test_a_big_body_is_not_taken(whole, path):
 
 
 async def test_nobody_waits_for_headers_for_ever():
-    import server
+    import composition
 
-    assert server.IDLE_SECONDS <= 60
-    assert server.BODY_SECONDS <= 60
-    assert server.MAX_HEADER_BYTES <= 64 * 1024
+    assert composition.IDLE_SECONDS <= 60
+    assert composition.BODY_SECONDS <= 60
+    assert composition.MAX_HEADER_BYTES <= 64 * 1024
 
 
 # --- The log.

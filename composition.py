@@ -1,0 +1,277 @@
+"""The one composition root: settings in, a wired server out. Only here drivers are picked."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+
+import background
+from app.keys import RemoteKeys
+from app.token import PUBLIC_KEY_ALGORITHMS, Keys, Policy, algorithms_of, import_key
+from broker.base import Broker
+from broker.local import LocalBroker
+from broker.redis import RedisBroker
+from config import Settings, read_secret_key
+from draining import Changes
+from errors import StoreUnavailable
+from flows.app_login import AppLogin
+from flows.code_pool import CodePool
+from flows.context import Context
+from flows.deliveries import Deliveries
+from flows.pictures import Pictures
+from flows.profiles import ProfileFetcher
+from flows.relay import Relay
+from flows.tickets import TicketDesk
+from handlers import ROOT, make_application
+from handlers.peers import Peers
+from handlers.services import Services
+from storage import redis
+from storage.base import Storage
+from storage.shared import LocalShared, Shared
+from storage.split import SplitStorage
+from tickets.ticket import EXTENSION_SECONDS
+from translations import Catalogues
+from wechat.callback import Gate, Mode
+from wechat.client import WechatClient
+from wechat.crypto import MessageCrypto
+
+# Tornado's own limits are generous (an hour for headers, 100 MB for a body).
+MAX_HEADER_BYTES = 16 * 1024
+MAX_BODY_BYTES = 64 * 1024
+IDLE_SECONDS = 20.0  # for a request's headers, and between two requests
+BODY_SECONDS = 10.0
+SWEEP_SECONDS = 300.0
+DRAIN_SECONDS = 6.0
+MAX_OUTBOUND = 100  # calls to WeChat and to the team's backend at once
+
+log = logging.getLogger("saoma")
+
+
+class Server:
+    """Everything that runs, wired."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sockets: list[socket.socket],
+        storage: Storage,
+        now: Callable[[], float] = time.time,
+        demo: bool = False,
+    ) -> None:
+        self.settings = settings
+        self._sockets = sockets
+        self.port: int = sockets[0].getsockname()[1]
+        self.base_url = settings.server.base_url or f"http://127.0.0.1:{self.port}"
+        backing = back(settings, storage, now)
+        self._backing = backing
+        self._http_client = AsyncHTTPClient(force_instance=True, max_clients=MAX_OUTBOUND)
+        key = read_secret_key(settings)
+        self.context = Context(
+            settings=settings,
+            base_url=self.base_url,
+            storage=backing.storage,
+            broker=backing.broker,
+            catalogues=Catalogues.load(ROOT / "locale"),
+            now=now,
+            token=secrets.token_urlsafe,
+            random=os.urandom,
+            mac=lambda purpose, value: hmac.new(key, f"{purpose} {value}".encode(), "sha256").hexdigest(),
+        )
+        self.codes: CodePool | None = None
+        self.profiles: ProfileFetcher | None = None
+        gate = deliveries = None
+        if settings.wechat.enabled:
+            gate = make_gate(settings)
+            client = make_client(settings, self._http_client, now, backing.shared)
+            limits = settings.limits.enabled
+            self.codes = CodePool(
+                client,
+                size=settings.wechat.pool_size,
+                max_age=settings.wechat.pool_age,
+                code_life=settings.ticket.lifetime + EXTENSION_SECONDS,
+                daily_budget=settings.wechat.daily_codes if limits else None,
+                now=now,
+                token=self.context.token,
+                shared=backing.shared,
+            )
+            self.profiles = ProfileFetcher(self.context, client)
+            forward_url = settings.wechat.forward_url
+            relay = Relay(forward_url, gate, self._http_client) if forward_url else None
+            deliveries = Deliveries(self.context, gate, self.profiles, relay)
+        services = Services(
+            context=self.context,
+            desk=TicketDesk(self.context, self.codes),
+            peers=Peers(settings.server.trusted_proxies),
+            own_hosts=own_hosts(settings, self.port),
+            pictures=Pictures(self.context, self._http_client, settings.wechat.picture_hosts),
+            gate=gate,
+            deliveries=deliveries,
+            app_login=self._app_login(),
+            demo=demo,
+        )
+        self._deliveries = deliveries
+        self._changes = Changes(make_application(services))
+        self._http_server = HTTPServer(
+            self._changes,
+            max_header_size=MAX_HEADER_BYTES,
+            max_body_size=MAX_BODY_BYTES,
+            idle_connection_timeout=IDLE_SECONDS,
+            body_timeout=BODY_SECONDS,
+        )
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def broker(self) -> Broker:
+        return self._backing.broker
+
+    def _app_login(self) -> AppLogin | None:
+        app = self.settings.app
+        if not app.enabled:
+            return None
+        keys: Keys | RemoteKeys
+        if app.jwks_url:
+            keys = RemoteKeys(app.jwks_url, self._http_client, self.context.now)
+            fitting = PUBLIC_KEY_ALGORITHMS
+        else:
+            keys = import_key(app.key.get_secret_value())
+            fitting = algorithms_of(keys)
+        policy = Policy(app.issuer, app.audience, frozenset(app.algorithms) or fitting)
+        return AppLogin(self.context, policy, keys)
+
+    def start(self) -> None:
+        """Serves from now on; needs a running loop."""
+        if isinstance(self._backing.broker, RedisBroker):
+            self._backing.broker.start()
+        if self.codes is not None and self.profiles is not None:
+            self.codes.start()
+            self.profiles.start()
+        self._sweeper = asyncio.create_task(self._sweep())
+        self._http_server.add_sockets(self._sockets)
+
+    async def stop(self) -> None:
+        """Takes no more requests, finishes what changes something, lets the pages go and closes.
+
+        Whoever waits or reads is cut off: a proxy or the page itself asks another node, or us again.
+        """
+        self._take_what_has_come()
+        self._http_server.stop()
+        await self._changes.finish(DRAIN_SECONDS)
+        if self._deliveries is not None:
+            await self._deliveries.finish(DRAIN_SECONDS)
+        if self.codes is not None and self.profiles is not None:
+            await self.codes.stop()
+            await self.profiles.stop()
+        if self._sweeper is not None:
+            await background.end([self._sweeper])
+        await self._http_server.close_all_connections()
+        self._http_client.close()
+        await self._backing.close()
+
+    def _take_what_has_come(self) -> None:
+        """Accepts the connections that wait for it; they would be reset, with what has been sent on them."""
+        for listener in self._sockets:
+            with suppress(OSError):  # BlockingIOError: there are no more
+                while True:
+                    connection, address = listener.accept()
+                    stream = IOStream(connection, max_buffer_size=self._http_server.max_buffer_size)
+                    self._http_server.handle_stream(stream, address)
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._backing.storage.sweep(now=self.context.now())
+            except StoreUnavailable:
+                log.warning("the store did not answer the sweep; nothing depends on it")
+            await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def open_storage(settings: Settings) -> Storage:
+    """The driver that `storage.url` names. Raises StoreUnavailable."""
+    path = settings.sqlite_path
+    if path is not None:
+        from storage import sqlite
+
+        return sqlite.open(path)
+    from storage import mongodb
+
+    return await mongodb.open(settings.storage.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What keeps and carries the logins: in this process and its database, or shared through Redis."""
+
+    storage: Storage
+    broker: Broker
+    shared: Shared
+    redis: Redis | None = None
+
+    async def close(self) -> None:
+        if isinstance(self.broker, RedisBroker):
+            await self.broker.stop()
+        if self.redis is not None:
+            await self.redis.aclose()
+        await self.storage.close()
+
+
+def back(settings: Settings, database: Storage, now: Callable[[], float]) -> Backing:
+    """Redis where `redis.url` names one. Raises StoreUnavailable for an address nobody understands."""
+    url = settings.redis.url.get_secret_value()
+    if not url:
+        return Backing(database, LocalBroker(), LocalShared(now))
+    client, node = redis.connect(url), secrets.token_hex(8)
+    shared = redis.RedisShared(client, node, settings.wechat.appid)
+    return Backing(SplitStorage(database, client), RedisBroker(client, node), shared, client)
+
+
+def make_gate(settings: Settings) -> Gate:
+    wechat = settings.wechat
+    return Gate(
+        mode=Mode(wechat.mode),
+        tokens=wechat.tokens,
+        cryptos=tuple(MessageCrypto(key, wechat.appid) for key in wechat.aes_keys),
+        window=wechat.timestamp_window,
+    )
+
+
+def make_client(
+    settings: Settings, http: AsyncHTTPClient, now: Callable[[], float], shared: Shared | None = None
+) -> WechatClient:
+    wechat = settings.wechat
+    return WechatClient(
+        appid=wechat.appid,
+        secret=wechat.secret.get_secret_value(),
+        api_base=wechat.api_base,
+        stable=wechat.access_token == "stable",  # noqa: S105  # a kind, no token
+        now=now,
+        http=http,
+        shared=shared,
+    )
+
+
+def own_hosts(settings: Settings, port: int) -> frozenset[str]:
+    """The Host headers that are ours: base_url's, or loopback's names while there is none."""
+    if not settings.server.base_url:
+        names = ("127.0.0.1", "localhost", "[::1]")
+        return frozenset({f"{name}:{port}" for name in names} | (set(names) if port == 80 else set()))
+    parts = urlsplit(settings.server.base_url)
+    default = {"http": 80, "https": 443}[parts.scheme]
+    bare = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else f"{parts.hostname}"
+    if parts.port in (None, default):
+        return frozenset({bare, f"{bare}:{default}"})
+    return frozenset({f"{bare}:{parts.port}"})

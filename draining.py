@@ -1,0 +1,95 @@
+"""How a server that stops lets what changes something come to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.web import Application, RequestHandler
+
+ARRIVAL_SECONDS = 1.0  # for the first request on a connection that was made before we stopped listening
+
+
+class Changes(HTTPServerConnectionDelegate):
+    """Passes requests on to the application, and knows those that may change something and have no answer."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._open: set[object] = set()  # connections
+        self._silent: set[object] = set()  # those that have brought no request yet
+        self._running: set[object] = set()
+        self._moved = asyncio.Event()
+        self._log = application.settings["log_function"]
+        application.settings["log_function"] = self._answered
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        if server_conn not in self._open:
+            self._open.add(server_conn)
+            self._silent.add(server_conn)
+
+        def read(changing: bool) -> None:
+            self._silent.discard(server_conn)
+            if changing:
+                self._running.add(request_conn)
+            self._moved.set()
+
+        return _Request(self._application.start_request(server_conn, request_conn), read)
+
+    def on_close(self, server_conn: object) -> None:
+        self._open.discard(server_conn)
+        self._silent.discard(server_conn)
+        self._moved.set()
+        self._application.on_close(server_conn)
+
+    async def finish(self, seconds: float) -> None:
+        """Returns when all have been answered, or after that long."""
+        await self._emptied(self._silent, ARRIVAL_SECONDS)
+        await self._emptied(self._running, seconds)
+
+    async def _emptied(self, watched: set[object], seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while watched:
+                    self._moved.clear()
+                    await self._moved.wait()
+
+    def _answered(self, handler: RequestHandler) -> None:
+        """Tornado's call after each answer."""
+        if handler.request.connection is not None:
+            self._running.discard(handler.request.connection)
+        self._moved.set()
+        self._log(handler)
+
+
+class _Request(HTTPMessageDelegate):
+    def __init__(self, inner: HTTPMessageDelegate, read: Callable[[bool], None]) -> None:
+        """`read` is called when the request has come whole, with whether it may change something."""
+        self._inner = inner
+        self._read = read
+        self._changing = True
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        if isinstance(start_line, RequestStartLine):
+            self._changing = start_line.method not in ("GET", "HEAD")
+        return self._inner.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self._inner.data_received(chunk)
+
+    def finish(self) -> None:
+        self._read(self._changing)
+        self._inner.finish()
+
+    def on_connection_close(self) -> None:
+        self._inner.on_connection_close()
