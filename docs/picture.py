@@ -15,7 +15,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 
 
 def main() -> None:
-    demo = subprocess.Popen(
+    demo = subprocess.Popen(  # noqa: S603  # our own server
         [sys.executable, ROOT / "server.py", "demo", "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
