@@ -52,6 +52,7 @@ class Changes(HTTPServerConnectionDelegate):
 
     async def finish(self, seconds: float) -> None:
         """Returns when all have been answered, or after that long."""
+        await asyncio.sleep(0)  # a connection that was just taken comes to `start_request` only then
         await self._emptied(self._silent, ARRIVAL_SECONDS)
         await self._emptied(self._running, seconds)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 
 import pytest
 from tornado.httpclient import HTTPError
 
 from tests.cluster.page import Page
+from tests.handlers.test_app import APP
+from tests.harness import running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,6 +35,25 @@ async def test_what_a_stopping_node_was_sent_is_answered(own_cluster):
     outcomes = Counter(await asyncio.gather(*scans))
     print(f"\n{dict(outcomes)}, the node took {seconds:.2f} s to stop")
     assert set(outcomes) == {"200", "not taken"}
+
+
+async def test_a_request_in_the_queue_of_connections_is_answered(tmp_path, monkeypatch):
+    async with running(tmp_path, app=APP) as whole:
+        transact = whole.storage.transact
+
+        async def slow(work):
+            await asyncio.sleep(0.3)
+            return await transact(work)
+
+        monkeypatch.setattr(whole.storage, "transact", slow)
+        with socket.create_connection(("127.0.0.1", whole.server.port)) as connection:
+            host = f"Host: 127.0.0.1:{whole.server.port}\r\n"
+            connection.sendall(f"POST /api/v1/tickets HTTP/1.1\r\n{host}Content-Length: 16\r\n\r\n".encode())
+            connection.sendall(b'{"method":"app"}')
+            # Nothing has run since: the server has not even accepted it.
+            await whole.server.stop()
+            connection.settimeout(5)
+            assert connection.recv(100).startswith(b"HTTP/1.1 201 ")
 
 
 async def test_waiting_pages_go_to_another_node(own_cluster):
