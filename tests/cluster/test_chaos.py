@@ -129,21 +129,18 @@ class Driver:
                 over.set()
 
     @asynccontextmanager
-    async def fault(self, name: str) -> AsyncIterator[None]:
-        """Pages stand waiting when it comes; their people confirm while it lasts."""
+    async def fault(self, name: str, seconds: float = 2.0) -> AsyncIterator[None]:
+        """Pages stand waiting when it comes; their people confirm within `seconds` from then."""
         standing = await asyncio.gather(*(self.opened() for _ in range(STANDING)))
         self.phases.append(Phase(name))
         async with asyncio.TaskGroup() as people:
-            try:
-                for login in standing:
-                    people.create_task(self._hesitate(login))
-                yield
-            finally:
-                pass
-        await asyncio.sleep(1)
+            for login in standing:
+                people.create_task(self._hesitate(login, seconds))
+            yield
+        await asyncio.sleep(2.5)  # nginx trusts a node again
 
-    async def _hesitate(self, login: Login) -> None:
-        await asyncio.sleep(random.uniform(0, 2))
+    async def _hesitate(self, login: Login, seconds: float) -> None:
+        await asyncio.sleep(random.uniform(0, seconds))
         await self.finish(login)
 
     async def _done(self, what: str, send: Callable[[], Awaitable[HTTPResponse]]) -> HTTPResponse:
@@ -177,6 +174,8 @@ async def test_logins_while_parts_fail(own_cluster, own_redis, own_mongodb):
     site, driver = own_cluster, Driver(own_cluster)
     started = time.monotonic()
     stops = []
+    member = site.browser()
+    await site.log_in(member, "member")
     async with driver.busy():
         await asyncio.sleep(2)
         async with driver.fault("pub/sub connections killed"):
@@ -185,6 +184,8 @@ async def test_logins_while_parts_fail(own_cluster, own_redis, own_mongodb):
         async with driver.fault("Redis away for 5 s"):
             await asyncio.to_thread(own_redis.stop)
             await asyncio.sleep(5)
+            assert (await member.get("/api/v1/me")).code == 200, "sessions need no Redis"
+            assert (await member.post("/api/v1/sessions/current/revoke")).code == 204
             await asyncio.to_thread(own_redis.start)
         async with driver.fault("MongoDB away for 3 s"):
             await asyncio.to_thread(own_mongodb.stop)
@@ -194,7 +195,7 @@ async def test_logins_while_parts_fail(own_cluster, own_redis, own_mongodb):
             await site.nodes[0].end(signal.SIGKILL)
             await asyncio.sleep(2)
             await site.nodes[0].start()
-        async with driver.fault("rolling restart"):
+        async with driver.fault("rolling restart", 5.0):
             for node in site.nodes:
                 stops.append(await node.end())
                 await node.start()
@@ -211,12 +212,36 @@ async def test_logins_while_parts_fail(own_cluster, own_redis, own_mongodb):
     assert max(max(phase.slowest, phase.gap) for phase in driver.phases) < RECOVERY
     live = Counter(_live_sessions(site))
     assert set(live.values()) == {1}, "no ticket has two"
-    assert set(live) == {login.ticket for login in driver.logins}
+    assert set(live) == {login.ticket for login in driver.logins}, "the member has signed out"
     for node in site.nodes:
         said = node.log.read_text()
         assert "Traceback" not in said
         errors = [line for line in said.splitlines() if " ERROR " in line]
         assert all("saoma.storage: MongoDB" in line for line in errors), errors
+
+
+async def test_a_redis_that_comes_back_empty_costs_a_scan(own_cluster, own_redis):
+    site = own_cluster
+    member, waiting, confirmed = site.browser(), site.browser(), site.browser()
+    collected = await site.log_in(member, "member")
+    lost = [await browser.open_login("/login?method=app") for browser in (waiting, confirmed)]
+    await site.scan_and_confirm(lost[1])
+    pages = [Page(browser, ticket) for browser, ticket in zip((waiting, confirmed), lost, strict=True)]
+    await pages[0].told("WAITING")
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.flushall()
+    await asyncio.to_thread(own_redis.stop)
+    await asyncio.to_thread(own_redis.start)
+    back = time.monotonic()
+    seconds = await pages[0].told("INVALID") - back
+    print(f"\na page was told that its ticket is gone {seconds:.2f} s after an empty Redis was there")
+    assert seconds < RECOVERY
+    assert (await confirmed.exchange(lost[1])).code == 404
+    assert (await member.exchange(collected)).code == 404, "collected once, and never again"
+    assert (await member.get("/api/v1/me")).code == 200
+    await site.log_in(waiting, "waiting")
+    for page in pages:
+        await page.close()
 
 
 def _live_sessions(site: Site) -> list[str]:
