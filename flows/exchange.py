@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from errors import LoginRefused, TransitionRefused
+from errors import LoginRefused, TicketUnknown, TransitionRefused
 from flows.context import Context
 from flows.redirects import HOME, allowed
 from flows.scan import login_line
@@ -45,12 +45,12 @@ async def exchange(context: Context, ticket_id: str, secret: str, *, former_toke
         # here or finds this session to end.
         try:
             user = await _require_welcome(transaction, ticket)
-        except LoginRefused:
+            ticket = await transaction.tickets.update(
+                ticket_id, lambda known: advance(known, Event.EXCHANGE, now), now=now
+            )
+        except (LoginRefused, TransitionRefused, TicketUnknown):
             await transaction.sessions.revoke(session.id)
             raise
-        ticket = await transaction.tickets.update(
-            ticket_id, lambda known: advance(known, Event.EXCHANGE, now), now=now
-        )
         await transaction.users.count_login(user.id, ticket_id, now=now)
         await transaction.logins.append(login_line(ticket, user.id, "success", now))
         if former_token:
