@@ -19,7 +19,8 @@ from handlers.base import ApiHandler, equal
 from tickets import State
 from tickets.ticket import EXCHANGE_REPEAT_SECONDS
 
-MAX_WAIT = 30.0  # seconds
+USUAL_WAIT = 20.0  # seconds, for a `wait` without a number
+MAX_WAIT = 30.0
 
 
 class _NewTicket(BaseModel):
@@ -116,7 +117,7 @@ class Ticket(ApiHandler):
     def _wait(self) -> float:
         raw = self.get_query_argument("wait", "0")
         try:
-            seconds = float(raw)
+            seconds = float(raw) if raw else USUAL_WAIT
         except ValueError:
             seconds = -1.0
         if not seconds >= 0:  # also what is no number at all

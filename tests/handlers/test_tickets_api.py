@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+import handlers.tickets
 from tests.harness import document, running
 
 SHOP = {"id": "shop", "name": "Shop", "secret": "0123456789:abcdef 密码 ü 0123456789"}
@@ -308,6 +309,17 @@ async def test_a_long_poll_ends_with_its_time_or_its_ticket(whole):
     assert time.monotonic() - started < 4
 
 
+@pytest.mark.parametrize("query", ["?wait=", "?wait"])
+async def test_a_wait_without_a_number_is_the_usual_one(whole, query, monkeypatch):
+    assert handlers.tickets.USUAL_WAIT == 20
+    monkeypatch.setattr("handlers.tickets.USUAL_WAIT", 0.5)
+    browser = whole.browser()
+    ticket_id = await browser.open_login()
+    started = time.monotonic()
+    assert await browser.state(ticket_id, query) == "WAITING"
+    assert time.monotonic() - started > 0.4
+
+
 @pytest.mark.parametrize("wait", ["inf", "1e9", "99999999999999999999", "31"])
 async def test_a_wait_is_capped(whole, wait, monkeypatch):
     monkeypatch.setattr("handlers.tickets.MAX_WAIT", 0.3)
@@ -325,7 +337,6 @@ async def test_a_wait_is_capped(whole, wait, monkeypatch):
         "wait=nan",
         "wait=x",
         "wait=-inf",
-        "wait=",
         "wait=5&state=waiting",
         "wait=5&state=x",
         "wait=%ff",
