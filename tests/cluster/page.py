@@ -55,7 +55,7 @@ class Page:
         self.heard: dict[str, float] = {}
         self.state = ""
         self.broken = 0  # how often its socket was cut
-        self.longest_gap = 0.0  # seconds from then until it heard the state again
+        self.gaps: list[tuple[float, float]] = []  # from when until when it heard nothing
         self._cut_at: float | None = None
         self._browser = browser
         self._ticket_id = ticket_id
@@ -136,7 +136,7 @@ class Page:
     def _hear(self, told: dict[str, str]) -> None:
         self.state = told["state"]
         if self._cut_at is not None:
-            self.longest_gap = max(self.longest_gap, time.monotonic() - self._cut_at)
+            self.gaps.append((self._cut_at, time.monotonic()))
             self._cut_at = None
         self.heard.setdefault(self.state, time.monotonic())
         self._news.set()
