@@ -102,9 +102,7 @@ class TicketDesk:
         if method == WECHAT and self._codes is not None:
             return await self._codes.take()
         ticket_id = self._context.token(ID_BYTES)
-        return PooledCode(
-            ticket_id, f"{self._context.base_url}{SCAN_PATH}{ticket_id}", "", self._context.now()
-        )
+        return PooledCode(ticket_id, _app_code(self._context, ticket_id), "", self._context.now())
 
     async def reusable(self, held: Iterable[tuple[str, str]], wish: Wish) -> Held | None:
         """The same browser's WAITING ticket for the same wish, from its (id, secret) pairs."""
@@ -129,8 +127,13 @@ class TicketDesk:
 
 def app_link(context: Context, ticket_id: str) -> str:
     """What opens the team's app with this code, "" where the settings name no such link."""
-    url = f"{context.base_url}{SCAN_PATH}{ticket_id}"
-    return context.settings.app.link.replace("{url}", quote(url, safe="")).replace("{id}", ticket_id)
+    url = quote(_app_code(context, ticket_id), safe="")
+    return context.settings.app.link.replace("{url}", url).replace("{id}", ticket_id)
+
+
+def _app_code(context: Context, ticket_id: str) -> str:
+    """What the QR code for the team's app says."""
+    return f"{context.base_url}{SCAN_PATH}{ticket_id}"
 
 
 async def held_ticket(transaction: Transaction, ticket_id: str, secret: str, now: float) -> Ticket:
