@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -178,6 +179,25 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     ids = [site.get("id") for site in sites if isinstance(site, dict)] if isinstance(sites, list) else []
     for twice in {str(site_id) for site_id in ids if ids.count(site_id) > 1}:
         yield f"sites: {twice} is the id of more than one site"
+    for index, site in enumerate(sites if isinstance(sites, list) else []):
+        if isinstance(site, dict):
+            yield from _unfitting_site(f"sites.{index}", site)
+    yield from _foreign_cookie_domain(str(_section(document, "session").get("cookie_domain", "")), server)
+
+
+def _unfitting_site(path: str, site: Mapping[str, Any]) -> Iterator[str]:
+    if bool(site.get("secret")) == bool(site.get("public")):
+        yield f"{path}: should have a secret, or `public: true` where it cannot keep one"
+    if site.get("public") and site.get("wechat_access_token"):
+        yield f"{path}.wechat_access_token: a public site has no secret to ask with"
+    if bool(site.get("webhook_url")) != bool(site.get("webhook_secret")):
+        yield f"{path}: webhook_url and webhook_secret should be set together"
+
+
+def _foreign_cookie_domain(domain: str, server: Mapping[str, Any]) -> Iterator[str]:
+    host = urlsplit(str(server.get("base_url") or "")).hostname or ""
+    if domain and host != domain and not host.endswith(f".{domain}"):
+        yield f"session.cookie_domain: server.base_url should be below {domain}"
 
 
 def _unfitting_algorithms(app: Mapping[str, Any]) -> Iterator[str]:

@@ -14,17 +14,21 @@ from config.values import (
     AppKey,
     AppLink,
     CallbackToken,
+    CookieDomain,
     Network,
     OptionalOrigin,
     OptionalSecret,
     OptionalUrl,
     Origin,
+    RedirectUri,
     RedisUrl,
-    Secret,
     StorageUrl,
     Timezone,
     Url,
+    WebhookEvent,
+    WebhookSecret,
     is_loopback_url,
+    origin_of,
 )
 
 
@@ -38,6 +42,7 @@ class Server(_Section):
     base_url: OptionalOrigin = ""
     trusted_proxies: tuple[Network, ...] = Field((), strict=False)
     allowed_redirects: tuple[Origin, ...] = Field((), strict=False)
+    allowed_networks: tuple[Network, ...] = Field((), strict=False)
     secret_key: OptionalSecret = SecretStr("")
 
 
@@ -63,6 +68,7 @@ class Ticket(_Section):
 class Session(_Section):
     lifetime: float = Field(2_592_000, ge=60)
     idle: float = Field(604_800, ge=60)
+    cookie_domain: CookieDomain = ""
 
 
 class Wechat(_Section):
@@ -116,10 +122,43 @@ class App(_Section):
         return bool(self.issuer)
 
 
+class Oidc(_Section):
+    access_token_lifetime: float = Field(600, ge=60, le=86400)
+    key_lifetime: float = Field(7_776_000, ge=86400)
+
+
 class RegisteredSite(_Section):
+    """What stands in `sites:`. A public site (an app, a page without a backend) has no secret."""
+
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    secret: Secret
+    secret: OptionalSecret = SecretStr("")
+    previous_secret: OptionalSecret = SecretStr("")
+    public: bool = False
+    redirect_uris: tuple[RedirectUri, ...] = Field((), strict=False)
+    post_logout_redirect_uris: tuple[RedirectUri, ...] = Field((), strict=False)
+    backchannel_logout_uri: OptionalUrl = ""
+    id_token_alg: Literal["RS256", "ES256"] = "RS256"  # noqa: S105  # an algorithm
+    origins: tuple[Origin, ...] = Field((), strict=False)
+    webhook_url: OptionalUrl = ""
+    webhook_secret: WebhookSecret = SecretStr("")
+    previous_webhook_secret: WebhookSecret = SecretStr("")
+    webhook_events: tuple[WebhookEvent, ...] = Field((), strict=False)
+    wechat_access_token: bool = False
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The current one, then the previous one while they rotate; none of a public site."""
+        return _filled(self.secret, self.previous_secret)
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        return _filled(self.webhook_secret, self.previous_webhook_secret)
+
+    @property
+    def all_origins(self) -> tuple[str, ...]:
+        """Where the site's own pages are: `origins`, else those of its redirect addresses."""
+        return self.origins or tuple(dict.fromkeys(filter(None, map(origin_of, self.redirect_uris))))
 
 
 class Limits(_Section):
@@ -137,6 +176,7 @@ class Settings(_Section):
     session: Session = Session()
     wechat: Wechat = Wechat()
     app: App = App()
+    oidc: Oidc = Oidc()
     sites: tuple[RegisteredSite, ...] = Field((), strict=False)
     limits: Limits = Limits()
     folder: Path = Field(Path(), exclude=True, init_var=False, strict=False)
@@ -147,6 +187,9 @@ class Settings(_Section):
         if not self.storage.url.startswith("sqlite:"):
             return None
         return self.folder / self.storage.url.removeprefix("sqlite:")
+
+    def site_of(self, site_id: str) -> RegisteredSite | None:
+        return next((site for site in self.sites if site.id == site_id), None)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -172,5 +215,8 @@ def _warnings(settings: Settings) -> Iterator[str]:
         )
     if settings.server.base_url.startswith("http://") and not is_loopback_url(settings.server.base_url):
         yield "server.base_url is http: cookies and logins can be read on the way. Use https."
+    for site in settings.sites:
+        if any(uri.startswith("http://") and not is_loopback_url(uri) for uri in site.redirect_uris):
+            yield f"sites: {site.id} has a redirect address with http: its logins can be read on the way."
     if not wechat.enabled and not settings.app.enabled:
         yield "no login method is set up: fill in the wechat or the app section."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from typing import Annotated, Any, Literal
@@ -87,9 +88,43 @@ def _long_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-def _filled_in(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value():
-        raise ValueError("is missing")
+def _redirect_uri(value: str) -> str:
+    """Compared letter by letter, so it is kept as it is written (RFC 6749, 3.1.2; RFC 8252, 7)."""
+    parts = _split(value)
+    if "#" in value or "@" in parts.netloc or len(value) > MAX_REDIRECT_URI:
+        raise ValueError(f"should have no # and no user part, and at most {MAX_REDIRECT_URI} characters")
+    if parts.scheme in ("http", "https"):
+        if not parts.hostname:
+            raise ValueError("should be an address such as https://shop.example.com/callback")
+    elif "." not in parts.scheme:
+        raise ValueError("should begin with https://, or with an app's own scheme such as com.example.app:/")
+    return value
+
+
+def origin_of(url: str) -> str:
+    """scheme://host[:port] of an http or https address in lower case, "" of any other."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower() if parts.scheme in ("http", "https") else ""
+
+
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text:
+        try:
+            key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if not text.startswith("whsec_") or not 24 <= len(key) <= 64:
+            raise ValueError("should be whsec_ and 24 to 64 random bytes in base64")
+    return value
+
+
+def _cookie_domain(value: str) -> str:
+    if (
+        not re.fullmatch(r"(?=.{1,253}\Z)[a-z0-9-]+(\.[a-z0-9-]+)+", value)
+        or value.rpartition(".")[2].isdigit()
+    ):
+        raise ValueError("should be a domain such as example.com, without a dot before it")
     return value
 
 
@@ -117,6 +152,18 @@ def _app_link(value: str) -> str:
     return value
 
 
+MAX_REDIRECT_URI = 1024
+
+WebhookEvent = Literal[
+    "user.created",
+    "user.updated",
+    "user.deleted",
+    "user.followed",
+    "user.unfollowed",
+    "login.succeeded",
+    "login.refused",
+    "session.ended",
+]
 Algorithm = Literal["HS256", "RS256", "PS256", "ES256", "EdDSA", "Ed25519"]
 AppKey = Annotated[SecretStr, AfterValidator(_app_key)]
 Origin = Annotated[str, AfterValidator(_origin)]
@@ -131,7 +178,9 @@ StorageUrl = Annotated[str, AfterValidator(_storage_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 AppLink = Annotated[str, AfterValidator(_or_empty(_app_link))]
 OptionalSecret = Annotated[SecretStr, AfterValidator(_long_secret)]
-Secret = Annotated[SecretStr, AfterValidator(_filled_in), AfterValidator(_long_secret)]
+RedirectUri = Annotated[str, AfterValidator(_redirect_uri)]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
+CookieDomain = Annotated[str, AfterValidator(_or_empty(_cookie_domain))]
 
 
 def is_loopback(address: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from errors import LoginRefused, TicketUnknown, TransitionRefused
 from flows.context import Context
+from flows.endings import end_session
 from flows.redirects import HOME, allowed
 from flows.scan import login_line
 from flows.tickets import held_ticket
@@ -55,8 +56,7 @@ async def exchange(context: Context, ticket_id: str, secret: str, *, former_toke
         await transaction.logins.append(login_line(ticket, user.id, "success", now))
         if former_token:
             former = await transaction.sessions.get(hash_secret(former_token))
-            if former is not None:
-                await transaction.sessions.revoke(former.id)
+            await end_session(transaction, context, former, "replaced")
         origins = context.settings.server.allowed_redirects
         return Collected(ticket, user, token, ticket.next if allowed(ticket.next, origins) else HOME)
 

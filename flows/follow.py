@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows.context import Context
+from flows.endings import end_sessions_of
 from flows.scan import PROVIDER, Outcome, seen_following
 from flows.tickets import revoke_pending
 from storage.base import Transaction
@@ -29,5 +30,5 @@ async def unfollowed(transaction: Transaction, context: Context, message: Messag
         return Outcome()  # came back since: a newer event has been applied
     revoked = await revoke_pending(transaction, user.id, PROVIDER, context.now())
     if context.settings.wechat.unfollow == "end_sessions":
-        await transaction.sessions.revoke_of_user(user.id, provider=PROVIDER)
+        await end_sessions_of(transaction, context, user.id, "unfollowed", provider=PROVIDER)
     return Outcome(changed=revoked)

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from errors import TransitionRefused
 from flows.context import Context
+from flows.endings import end_session
 from storage.base import Transaction
 from storage.records import Link
 from tickets import Event, Ticket, advance, hash_secret
@@ -61,7 +62,8 @@ async def end_login(context: Context, token: str) -> Link | None:
                 await transaction.tickets.update(
                     link.ticket_id, lambda ticket: advance(ticket, Event.REVOKE, now), now=now
                 )
-        await transaction.sessions.revoke_of_ticket(link.ticket_id)
+        session = await transaction.sessions.by_ticket(link.ticket_id)
+        await end_session(transaction, context, session, "not_me")
         return await transaction.links.use(link.token_hash, now=now)
 
     link = await context.storage.transact(work)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from errors import BadRequest
 from flows.context import Context
+from flows.endings import end_session
 from storage.base import Transaction
 from storage.records import Session, User
 from tickets import hash_secret
@@ -48,7 +49,7 @@ async def current(context: Context, token: str) -> Current | None:
 
 async def end(context: Context, session: Session) -> None:
     async def work(transaction: Transaction) -> None:
-        await transaction.sessions.revoke(session.id)
+        await end_session(transaction, context, session, "logout")
 
     await context.storage.transact(work)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import http
 import json
 import logging
@@ -288,11 +287,6 @@ class NotFound(PageHandler):
     async def prepare(self) -> None:
         await super().prepare()
         raise HTTPError(404)
-
-
-def equal(given: str, expected: str) -> bool:
-    """In constant time."""
-    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8"))
 
 
 def _cause(arguments: dict[str, Any]) -> BaseException | None:

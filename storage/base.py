@@ -25,7 +25,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from storage.records import Link, Login, Profile, Session, User
+from oidc import Grant
+from storage.records import Link, Login, Notice, Profile, Session, SigningKey, User
 from tickets import Ticket
 
 Result = TypeVar("Result")
@@ -102,7 +103,10 @@ class Users(ABC):
 
     @abstractmethod
     async def forget(self, user_id: str) -> None:
-        """Deletes the person with identities, sessions, links and log lines. Tickets go at their expiry."""
+        """Deletes the person with identities, sessions, grants, links and log lines.
+
+        Tickets and notices go at their expiry.
+        """
 
     @abstractmethod
     async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
@@ -127,22 +131,32 @@ class Sessions(ABC):
         """As stored, revoked and expired ones too: `flows.sessions` decides."""
 
     @abstractmethod
+    async def by_id(self, session_id: str) -> Session | None:
+        """As `get`."""
+
+    @abstractmethod
+    async def by_ticket(self, ticket_id: str) -> Session | None:
+        """As `get`."""
+
+    @abstractmethod
     async def touch(self, session_id: str, *, now: float) -> None:
         """Notes that it was used."""
 
     @abstractmethod
-    async def revoke(self, session_id: str) -> None: ...
+    async def revoke(self, session_id: str) -> Session | None:
+        """Returns it revoked, whether or not it was before; None where there is none."""
 
     @abstractmethod
-    async def revoke_of_ticket(self, ticket_id: str) -> None: ...
+    async def revoke_of_ticket(self, ticket_id: str) -> Session | None:
+        """As `revoke`."""
 
     @abstractmethod
     async def revoke_of_user(self, user_id: str, *, provider: str | None = None) -> None:
         """All of the person's, or those logged in by one provider."""
 
     @abstractmethod
-    async def of_user(self, user_id: str, *, now: float) -> Sequence[Session]:
-        """Those neither revoked nor past their end, the newest first."""
+    async def of_user(self, user_id: str, *, now: float, provider: str | None = None) -> Sequence[Session]:
+        """Those neither revoked nor past their end, the newest first, of one provider where one is named."""
 
 
 class Tickets(ABC):
@@ -207,6 +221,66 @@ class Logins(ABC):
         """Everybody's lines or one person's, the newest first."""
 
 
+class Grants(ABC):
+    """Whatever is past its expiry is not there. A grant stays with the id of the person it was given by."""
+
+    @abstractmethod
+    async def create(self, grant: Grant) -> None:
+        """Raises ValueError where the id is taken."""
+
+    @abstractmethod
+    async def get(self, grant_id: str, *, now: float) -> Grant | None: ...
+
+    @abstractmethod
+    async def update(self, grant_id: str, change: Callable[[Grant], Grant], *, now: float) -> Grant | None:
+        """Applies `change` atomically and returns the outcome, None where there is none; it may run again.
+
+        Raises whatever `change` raises, with nothing changed.
+        """
+
+    @abstractmethod
+    async def of_session(self, session_id: str, *, now: float) -> Sequence[Grant]:
+        """Revoked ones too, the oldest first."""
+
+
+class Outbox(ABC):
+    """What sites must be told."""
+
+    @abstractmethod
+    async def add(self, notice: Notice) -> None:
+        """A notice whose endpoint has one with this id already is no second one."""
+
+    @abstractmethod
+    async def claim(self, endpoint: str, *, now: float, until: float, limit: int) -> Sequence[Notice]:
+        """Pending ones that are due and the first of their person there; each for one caller.
+
+        First is by `created_at`, then `id`. Their `due_at` becomes `until`: a caller that dies has them tried
+        again by another then.
+        """
+
+    @abstractmethod
+    async def settle(self, notice: Notice) -> None:
+        """Stores the outcome of an attempt: state, attempts, result, due_at and expires_at."""
+
+    @abstractmethod
+    async def next_due(self, endpoint: str) -> float | None:
+        """When the next one could be claimed, maybe in the past; None where nothing is pending."""
+
+    @abstractmethod
+    async def newest(self, *, endpoint: str | None = None, limit: int = 50) -> Sequence[Notice]:
+        """Of all endpoints or of one, in every state, the newest first."""
+
+
+class SigningKeys(ABC):
+    @abstractmethod
+    async def add(self, key: SigningKey) -> None:
+        """The first key in a slot stays; another one for it is dropped."""
+
+    @abstractmethod
+    async def all(self, *, now: float) -> Sequence[SigningKey]:
+        """Those not past their expiry, the oldest first by `created_at`, then slot."""
+
+
 class Transaction(Protocol):
     """What work can reach."""
 
@@ -222,6 +296,12 @@ class Transaction(Protocol):
     def links(self) -> Links: ...
     @property
     def logins(self) -> Logins: ...
+    @property
+    def grants(self) -> Grants: ...
+    @property
+    def outbox(self) -> Outbox: ...
+    @property
+    def signing_keys(self) -> SigningKeys: ...
 
 
 class Storage(ABC):

@@ -6,7 +6,8 @@ import math
 from dataclasses import fields
 from typing import Any, Protocol, TypeAlias
 
-from storage.records import Identity, Link, Login, Profile, Session, User
+from oidc import Grant
+from storage.records import Identity, Link, Login, Notice, Profile, Session, SigningKey, User
 from tickets import Device, Scanner, State, Ticket
 
 Row: TypeAlias = "dict[str, Any]"
@@ -24,6 +25,9 @@ _IDENTITY_SCALARS = tuple(f.name for f in fields(Identity) if f.name != "profile
 _SESSION_FIELDS = tuple(f.name for f in fields(Session))
 _LINK_FIELDS = tuple(f.name for f in fields(Link))
 _LOGIN_FIELDS = tuple(f.name for f in fields(Login))
+_GRANT_FIELDS = tuple(f.name for f in fields(Grant))
+_NOTICE_FIELDS = tuple(f.name for f in fields(Notice))
+_SIGNING_KEY_FIELDS = tuple(f.name for f in fields(SigningKey))
 
 TICKET_COLUMNS = (
     *_TICKET_SCALARS,
@@ -38,6 +42,9 @@ IDENTITY_COLUMNS = (*_IDENTITY_SCALARS, *_PROFILE_FIELDS)
 SESSION_COLUMNS = _SESSION_FIELDS
 LINK_COLUMNS = _LINK_FIELDS
 LOGIN_COLUMNS = _LOGIN_FIELDS
+GRANT_COLUMNS = _GRANT_FIELDS
+NOTICE_COLUMNS = _NOTICE_FIELDS
+SIGNING_KEY_COLUMNS = _SIGNING_KEY_FIELDS
 
 
 def ticket_row(ticket: Ticket) -> Row:
@@ -100,6 +107,32 @@ def login_row(login: Login) -> Row:
 
 def login_of(row: Readable) -> Login:
     return Login(**{name: row[name] for name in _LOGIN_FIELDS})
+
+
+def grant_row(grant: Grant) -> Row:
+    return {name: getattr(grant, name) for name in _GRANT_FIELDS}
+
+
+def grant_of(row: Readable) -> Grant:
+    values = {name: row[name] for name in _GRANT_FIELDS}
+    values["redeemed"], values["revoked"] = bool(values["redeemed"]), bool(values["revoked"])
+    return Grant(**values)
+
+
+def notice_row(notice: Notice) -> Row:
+    return {name: getattr(notice, name) for name in _NOTICE_FIELDS}
+
+
+def notice_of(row: Readable) -> Notice:
+    return Notice(**{name: row[name] for name in _NOTICE_FIELDS})
+
+
+def signing_key_row(key: SigningKey) -> Row:
+    return {name: getattr(key, name) for name in _SIGNING_KEY_FIELDS}
+
+
+def signing_key_of(row: Readable) -> SigningKey:
+    return SigningKey(**{name: row[name] for name in _SIGNING_KEY_FIELDS})
 
 
 def cursor_after(user: User) -> str:

@@ -117,3 +117,34 @@ class Login:
     browser: str
     system: str
     address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that a site must be told, kept until it has been told or a day is over."""
+
+    endpoint: str  # "webhook:shop" or "logout:shop": what kind, and the site's id
+    id: str  # made from what happened, so that a repeat is no second notice; goes out as its name
+    person: str  # one person's notices reach an endpoint one after the other
+    event: str  # "user.followed", …
+    payload: str  # JSON
+    created_at: float
+    due_at: float  # of the next attempt
+    expires_at: float  # when the record may go
+    attempts: int = 0
+    state: str = "pending"  # then "delivered" or "failed"
+    result: str = ""  # of the last attempt: "204", "timeout", …
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key that tokens are signed with, sealed; its turn comes after everybody could learn of it."""
+
+    slot: str  # "RS256/1": the first of its algorithm; only one node makes it
+    id: str  # the JWK's `kid`
+    algorithm: str  # "RS256" or "ES256"
+    sealed: str  # the private JWK, encrypted under `server.secret_key`
+    created_at: float
+    signs_from: float
+    signs_until: float
+    expires_at: float  # when its public part is no longer published

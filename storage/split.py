@@ -57,6 +57,9 @@ class _Transaction:
         self.deliveries = cast(base.Deliveries, _Collection(database, "deliveries"))
         self.links = cast(base.Links, _Collection(database, "links"))
         self.logins = cast(base.Logins, _Collection(database, "logins"))
+        self.grants = cast(base.Grants, _Collection(database, "grants"))
+        self.outbox = cast(base.Outbox, _Collection(database, "outbox"))
+        self.signing_keys = cast(base.SigningKeys, _Collection(database, "signing_keys"))
         self.tickets: base.Tickets = RedisTickets(client, self._ids_of)
 
     async def _ids_of(self, user_id: str) -> Sequence[str]:

@@ -6,19 +6,21 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from errors import StoreLocked, StoreUnavailable, TicketUnknown
+from oidc import Grant
 from storage import base, codec
 from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Page, Result, check_search_text, page_size
-from storage.records import Link, Login, Profile, Session, User
+from storage.records import Link, Login, Notice, Profile, Session, SigningKey, User
 from storage.sqlite_writer import Writer
 from tickets import State, Ticket
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
+# What each version of the schema adds to the one before; the file's `user_version` counts them.
+_VERSIONS = (
+    """
 CREATE TABLE users (
     id TEXT PRIMARY KEY, created_at REAL NOT NULL, chosen_name TEXT NOT NULL DEFAULT '',
     unionid TEXT UNIQUE, blocked INTEGER NOT NULL DEFAULT 0,
@@ -73,9 +75,47 @@ CREATE TABLE logins (
 ) STRICT;
 CREATE INDEX logins_by_time ON logins (at);
 CREATE INDEX logins_by_user ON logins (user_id, at);
-"""
+""",
+    """
+CREATE TABLE grants (
+    id TEXT PRIMARY KEY, site TEXT NOT NULL, user_id TEXT NOT NULL, session_id TEXT NOT NULL,
+    redirect_uri TEXT NOT NULL, scope TEXT NOT NULL, nonce TEXT NOT NULL, code_challenge TEXT NOT NULL,
+    auth_time REAL NOT NULL, created_at REAL NOT NULL, expires_at REAL NOT NULL,
+    code_hash BLOB NOT NULL, code_expires_at REAL NOT NULL, redeemed INTEGER NOT NULL,
+    family_hash BLOB NOT NULL, refresh_hash BLOB NOT NULL,
+    access_hash BLOB NOT NULL, access_expires_at REAL NOT NULL,
+    former_access_hash BLOB NOT NULL, former_access_expires_at REAL NOT NULL, revoked INTEGER NOT NULL
+) STRICT;
+CREATE INDEX grants_by_session ON grants (session_id);
+CREATE INDEX grants_by_user ON grants (user_id);
+CREATE INDEX grants_by_end ON grants (expires_at);
+CREATE TABLE outbox (
+    endpoint TEXT NOT NULL, id TEXT NOT NULL, person TEXT NOT NULL, event TEXT NOT NULL,
+    payload TEXT NOT NULL, created_at REAL NOT NULL, due_at REAL NOT NULL, expires_at REAL NOT NULL,
+    attempts INTEGER NOT NULL, state TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (endpoint, id)
+) STRICT;
+CREATE INDEX outbox_pending ON outbox (endpoint, due_at) WHERE state = 'pending';
+CREATE INDEX outbox_by_person ON outbox (endpoint, person, created_at, id) WHERE state = 'pending';
+CREATE INDEX outbox_by_time ON outbox (created_at);
+CREATE INDEX outbox_by_end ON outbox (expires_at);
+CREATE TABLE signing_keys (
+    slot TEXT PRIMARY KEY, id TEXT NOT NULL, algorithm TEXT NOT NULL, sealed TEXT NOT NULL,
+    created_at REAL NOT NULL, signs_from REAL NOT NULL, signs_until REAL NOT NULL, expires_at REAL NOT NULL
+) STRICT;
+""",
+)
+SCHEMA_VERSION = len(_VERSIONS)
 
-_EXPIRING = ("tickets", "sessions", "deliveries", "signatures", "links")
+_EXPIRING = (
+    "tickets",
+    "sessions",
+    "deliveries",
+    "signatures",
+    "links",
+    "grants",
+    "outbox",
+    "signing_keys",
+)
 
 
 def open(path: Path) -> SqliteStorage:
@@ -112,11 +152,11 @@ def open(path: Path) -> SqliteStorage:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("BEGIN IMMEDIATE")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        for statement in filter(str.strip, _SCHEMA.split(";")):
+    for addition in _VERSIONS[version:]:
+        for statement in filter(str.strip, addition.split(";")):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    elif version != SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         raise StoreUnavailable(
             f"{path} has schema version {version}; this saoma knows version {SCHEMA_VERSION}."
         )
@@ -257,6 +297,11 @@ class _Users(_Collection, base.Users):
 
     async def forget(self, user_id: str) -> None:
         user_id = self._survivor(user_id)
+        self._execute(
+            "DELETE FROM grants WHERE user_id = :id"
+            " OR user_id IN (SELECT id FROM former_users WHERE user_id = :id)",
+            {"id": user_id},
+        )
         for table in ("identities", "sessions", "links", "logins", "former_users"):
             self._execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))  # noqa: S608
         self._execute("DELETE FROM users WHERE id = ?", (user_id,))
@@ -365,14 +410,24 @@ class _Sessions(_Collection, base.Sessions):
         row = self._one("SELECT * FROM sessions WHERE token_hash = ?", token_hash)
         return codec.session_of(row) if row else None
 
+    async def by_id(self, session_id: str) -> Session | None:
+        row = self._one("SELECT * FROM sessions WHERE id = ?", session_id)
+        return codec.session_of(row) if row else None
+
+    async def by_ticket(self, ticket_id: str) -> Session | None:
+        row = self._one("SELECT * FROM sessions WHERE ticket_id = ?", ticket_id)
+        return codec.session_of(row) if row else None
+
     async def touch(self, session_id: str, *, now: float) -> None:
         self._execute("UPDATE sessions SET last_used_at = ? WHERE id = ?", (now, session_id))
 
-    async def revoke(self, session_id: str) -> None:
+    async def revoke(self, session_id: str) -> Session | None:
         self._execute("UPDATE sessions SET revoked = 1 WHERE id = ?", (session_id,))
+        return await self.by_id(session_id)
 
-    async def revoke_of_ticket(self, ticket_id: str) -> None:
+    async def revoke_of_ticket(self, ticket_id: str) -> Session | None:
         self._execute("UPDATE sessions SET revoked = 1 WHERE ticket_id = ?", (ticket_id,))
+        return await self.by_ticket(ticket_id)
 
     async def revoke_of_user(self, user_id: str, *, provider: str | None = None) -> None:
         self._execute(
@@ -380,11 +435,11 @@ class _Sessions(_Collection, base.Sessions):
             (self._survivor(user_id), provider, provider),
         )
 
-    async def of_user(self, user_id: str, *, now: float) -> Sequence[Session]:
+    async def of_user(self, user_id: str, *, now: float, provider: str | None = None) -> Sequence[Session]:
         rows = self._execute(
             "SELECT * FROM sessions WHERE user_id = ? AND revoked = 0 AND expires_at > ?"
-            " ORDER BY created_at DESC, id DESC LIMIT ?",
-            (self._survivor(user_id), now, MAX_PAGE),
+            " AND (? IS NULL OR provider = ?) ORDER BY created_at DESC, id DESC LIMIT ?",
+            (self._survivor(user_id), now, provider, provider, MAX_PAGE),
         )
         return [codec.session_of(row) for row in rows]
 
@@ -465,6 +520,96 @@ class _Logins(_Collection, base.Logins):
         return [codec.login_of(row) for row in rows]
 
 
+class _Grants(_Collection, base.Grants):
+    _INSERT = _insert("grants", codec.GRANT_COLUMNS)
+    _UPDATE = f"UPDATE grants SET {_assignments(codec.GRANT_COLUMNS)} WHERE id = :id"  # noqa: S608
+
+    async def create(self, grant: Grant) -> None:
+        try:
+            self._execute(self._INSERT, codec.grant_row(grant))
+        except sqlite3.IntegrityError as error:
+            raise ValueError("the id is taken") from error
+
+    async def get(self, grant_id: str, *, now: float) -> Grant | None:
+        row = self._one("SELECT * FROM grants WHERE id = ? AND expires_at > ?", grant_id, now)
+        return codec.grant_of(row) if row else None
+
+    async def update(self, grant_id: str, change: Callable[[Grant], Grant], *, now: float) -> Grant | None:
+        grant = await self.get(grant_id, now=now)
+        if grant is None:
+            return None
+        changed = change(grant)
+        if changed is not grant:
+            self._execute(self._UPDATE, codec.grant_row(changed))
+        return changed
+
+    async def of_session(self, session_id: str, *, now: float) -> Sequence[Grant]:
+        rows = self._execute(
+            "SELECT * FROM grants WHERE session_id = ? AND expires_at > ? ORDER BY created_at, id",
+            (session_id, now),
+        )
+        return [codec.grant_of(row) for row in rows]
+
+
+class _Outbox(_Collection, base.Outbox):
+    # Before it in its person's line.
+    _EARLIER = (
+        "SELECT 1 FROM outbox AS earlier WHERE earlier.endpoint = outbox.endpoint"
+        " AND earlier.person = outbox.person AND earlier.state = 'pending'"
+        " AND (earlier.created_at, earlier.id) < (outbox.created_at, outbox.id)"
+    )
+
+    async def add(self, notice: Notice) -> None:
+        self._execute(_insert("outbox", codec.NOTICE_COLUMNS, or_ignore=True), codec.notice_row(notice))
+
+    async def claim(self, endpoint: str, *, now: float, until: float, limit: int) -> Sequence[Notice]:
+        first = f"state = 'pending' AND NOT EXISTS ({self._EARLIER})"
+        rows = self._execute(
+            f"SELECT * FROM outbox WHERE endpoint = ? AND due_at <= ? AND {first}"  # noqa: S608
+            " ORDER BY due_at, created_at, id LIMIT ?",
+            (endpoint, now, page_size(limit)),
+        ).fetchall()
+        for row in rows:
+            self._execute(
+                "UPDATE outbox SET due_at = ? WHERE endpoint = ? AND id = ?", (until, endpoint, row["id"])
+            )
+        return [replace(codec.notice_of(row), due_at=until) for row in rows]
+
+    async def settle(self, notice: Notice) -> None:
+        self._execute(
+            "UPDATE outbox SET state = :state, attempts = :attempts, result = :result, due_at = :due_at,"
+            " expires_at = :expires_at WHERE endpoint = :endpoint AND id = :id",
+            codec.notice_row(notice),
+        )
+
+    async def next_due(self, endpoint: str) -> float | None:
+        row = self._one(
+            "SELECT min(due_at) AS due_at FROM outbox WHERE endpoint = ? AND state = 'pending'"
+            f" AND NOT EXISTS ({self._EARLIER})",
+            endpoint,
+        )
+        return row["due_at"] if row else None
+
+    async def newest(self, *, endpoint: str | None = None, limit: int = 50) -> Sequence[Notice]:
+        rows = self._execute(
+            "SELECT * FROM outbox WHERE ? IS NULL OR endpoint = ? ORDER BY created_at DESC, id DESC LIMIT ?",
+            (endpoint, endpoint, page_size(limit)),
+        )
+        return [codec.notice_of(row) for row in rows]
+
+
+class _SigningKeys(_Collection, base.SigningKeys):
+    async def add(self, key: SigningKey) -> None:
+        row = codec.signing_key_row(key)
+        self._execute(_insert("signing_keys", codec.SIGNING_KEY_COLUMNS, or_ignore=True), row)
+
+    async def all(self, *, now: float) -> Sequence[SigningKey]:
+        rows = self._execute(
+            "SELECT * FROM signing_keys WHERE expires_at > ? ORDER BY created_at, slot", (now,)
+        )
+        return [codec.signing_key_of(row) for row in rows]
+
+
 class _Transaction:
     """The collections of the one connection; the writer thread alone calls them."""
 
@@ -475,3 +620,6 @@ class _Transaction:
         self.deliveries = _Deliveries(connection)
         self.links = _Links(connection)
         self.logins = _Logins(connection)
+        self.grants = _Grants(connection)
+        self.outbox = _Outbox(connection)
+        self.signing_keys = _SigningKeys(connection)
