@@ -195,7 +195,10 @@ def _unfitting_site(path: str, site: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _foreign_cookie_domain(domain: str, server: Mapping[str, Any]) -> Iterator[str]:
-    host = urlsplit(str(server.get("base_url") or "")).hostname or ""
+    try:
+        host = urlsplit(str(server.get("base_url") or "")).hostname or ""
+    except ValueError:
+        return  # told already, with server.base_url
     if domain and host != domain and not host.endswith(f".{domain}"):
         yield f"session.cookie_domain: server.base_url should be below {domain}"
 

@@ -584,8 +584,8 @@ class _Outbox(_Collection, base.Outbox):
 
     async def next_due(self, endpoint: str) -> float | None:
         row = self._one(
-            "SELECT min(due_at) AS due_at FROM outbox WHERE endpoint = ? AND state = 'pending'"
-            f" AND NOT EXISTS ({self._EARLIER})",
+            "SELECT min(due_at) AS due_at FROM outbox"
+            f" WHERE endpoint = ? AND state = 'pending' AND NOT EXISTS ({self._EARLIER})",
             endpoint,
         )
         return row["due_at"] if row else None
