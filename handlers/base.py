@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import http
 import json
 import logging
@@ -105,6 +107,15 @@ class BaseHandler(RequestHandler):
         """The credentials of `Authorization: <scheme> <credentials>`, "" where there are none."""
         given, _, credentials = self.request.headers.get("Authorization", "").partition(" ")
         return credentials.strip() if given.lower() == scheme.lower() else ""
+
+    def basic(self) -> tuple[str, str]:
+        """Name and password by HTTP Basic (RFC 7617), both "" where there are none or they are no text."""
+        try:
+            given = base64.b64decode(self.authorization("Basic"), validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            given = ""
+        name, _, password = given.partition(":")
+        return name, password
 
     @property
     def own_credentials(self) -> bool:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import background
 import codes
-from errors import BadRequest, TicketUnknown, Unauthenticated
+from errors import BadRequest, TicketUnknown
 from flows import exchange, tickets, watch
-from flows.sites import authenticated
+from flows.redirects import MAX_LENGTH
 from flows.tickets import Wish
 from flows.watch import View
 from handlers.base import ApiHandler
+from handlers.sites import SiteHandler
 from tickets import State
 from tickets.ticket import EXCHANGE_REPEAT_SECONDS
 
@@ -31,15 +30,15 @@ class _NewTicket(BaseModel):
 
     method: Literal["", "wechat", "app"] = ""  # "": the first that is set up
     client: Literal["browser", "api"] = "browser"
-    next: str = Field("", max_length=2048)
+    next: str = Field("", max_length=MAX_LENGTH)
 
 
-class Tickets(ApiHandler):
+class Tickets(SiteHandler):
     acts_on_cookie = False  # whoever asks gets a ticket of their own
 
     async def post(self) -> None:
         wanted = self._body()
-        site = self._registered_site() if wanted.client == "api" else ""
+        site = self.registered_site().id if wanted.client == "api" else ""
         desk = self.services.desk
         held = await desk.issue(
             Wish(
@@ -73,19 +72,6 @@ class Tickets(ApiHandler):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "body"
             raise BadRequest(f"{where}: {first['msg']}") from None
-
-    def _registered_site(self) -> str:
-        """The id of the site whose id and secret came by HTTP Basic (RFC 7617). Raises Unauthenticated."""
-        try:
-            given = base64.b64decode(self.authorization("Basic"), validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError):
-            given = ""
-        site_id, _, secret = given.partition(":")
-        site = authenticated(self.context.settings, site_id, secret)
-        if site is not None:
-            return site.id
-        self.set_header("WWW-Authenticate", 'Basic realm="saoma", charset="UTF-8"')
-        raise Unauthenticated("An api client must be a registered site.")
 
 
 class Ticket(ApiHandler):

@@ -8,6 +8,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
 RETRY_PAUSES = (0.2, 0.8)  # seconds before the second and the third try of a call
 REFRESH_AHEAD = 300.0  # seconds before its end that a token is fetched anew
+LEAST_LEFT = REFRESH_AHEAD / 2  # seconds that a token of another node must still be good for
 REFRESH_PAUSE = 2.0  # seconds after a failed refresh in which nobody asks again
 # Seconds between two forced refreshes (WeChat allows 20 a day, 30 s apart), or between two ordinary tokens
 # that take the place of a refused one (2,000 a day).
@@ -88,6 +90,15 @@ class AccessToken:
                 raise
         return self._value
 
+    async def lend(self) -> tuple[str, float]:
+        """The token that all nodes hand out, and its end (Unix seconds). Raises as `get`.
+
+        One that another node has fetched since is taken over first: ours may be void by now.
+        """
+        with suppress(StoreUnavailable):  # then nothing is shared, and ours is what there is
+            await self._take_over()
+        return await self.get(), self._expires_at
+
     async def replace(self, refused: str) -> str:
         """A token other than the one that was refused; the current one where somebody was faster.
 
@@ -96,6 +107,18 @@ class AccessToken:
         if self._value == refused and self._now() >= self._replaced_at + self._replace_pause:
             await self._refresh(refused)
         return self._value
+
+    async def _take_over(self) -> None:
+        token, end = await self._known()
+        # Of two tokens that with the later end is the newer one: all live equally long.
+        if token != self._value and end > max(self._expires_at, self._now() + LEAST_LEFT):
+            self._adopt("", token, end - self._now())
+
+    async def _known(self) -> tuple[str, float]:
+        """The shared token and its end; "" and 0 where none is shared."""
+        known = await self._shared.get(SHARED_TOKEN)
+        token, end = json.loads(known) if known else ("", 0.0)
+        return token, end
 
     async def _refresh(self, refused: str) -> None:
         if self._refreshing is None:
@@ -115,13 +138,11 @@ class AccessToken:
     async def _fetch_alone(self, refused: str) -> None:
         """The token of whoever was faster, or a new one that all nodes get."""
         for _ in range(LEASE_TRIES):
-            known = await self._shared.get(SHARED_TOKEN)
-            if known is not None:
-                token, end = json.loads(known)
-                left = end - self._now()
-                if token not in (refused, self._value) and left > REFRESH_AHEAD / 2:
-                    self._adopt(refused, token, left)
-                    return
+            token, end = await self._known()
+            left = end - self._now()
+            if token not in (refused, self._value) and left > LEAST_LEFT:
+                self._adopt(refused, token, left)
+                return
             if await self._shared.lease(SHARED_TOKEN, seconds=LEASE_SECONDS):
                 break
             await asyncio.sleep(LEASE_SECONDS / LEASE_TRIES)
