@@ -35,6 +35,7 @@ from flows.deliveries import Deliveries
 from flows.pictures import Pictures
 from flows.profiles import ProfileFetcher
 from flows.relay import Relay
+from flows.signing import Signer
 from flows.tickets import TicketDesk
 from handlers import ROOT, make_application
 from handlers.peers import Peers
@@ -119,6 +120,7 @@ class Server:
             peers=Peers(settings.server.trusted_proxies),
             own_hosts=own_hosts(settings, self.port),
             pictures=Pictures(self.context, self._http_client, settings.wechat.picture_hosts),
+            signer=Signer(self.context),
             gate=gate,
             deliveries=deliveries,
             app_login=self._app_login(),

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from errors import BadRequest
 
 HOME = "/"
-MAX_LENGTH = 2048
+MAX_LENGTH = 4096
 
 _UNFIT = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff\\]")
 

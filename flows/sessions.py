@@ -31,20 +31,24 @@ async def current(context: Context, token: str) -> Current | None:
         return None
 
     async def work(transaction: Transaction) -> Current | None:
-        now, limits = context.now(), context.settings.session
-        session = await transaction.sessions.get(hash_secret(token))
-        if session is None or session.revoked:
-            return None
-        if now >= session.expires_at or now >= session.last_used_at + limits.idle:
-            return None
-        user = await transaction.users.get(session.user_id)
-        if user is None or user.blocked:
-            return None
-        if now >= session.last_used_at + limits.idle * TOUCH_SHARE:
-            await transaction.sessions.touch(session.id, now=now)
-        return Current(session, user)
+        return await alive(transaction, context, await transaction.sessions.get(hash_secret(token)))
 
     return await context.storage.transact(work)
+
+
+async def alive(transaction: Transaction, context: Context, session: Session | None) -> Current | None:
+    """The session with its person, noted as used now; None as in `current`."""
+    now, limits = context.now(), context.settings.session
+    if session is None or session.revoked:
+        return None
+    if now >= session.expires_at or now >= session.last_used_at + limits.idle:
+        return None
+    user = await transaction.users.get(session.user_id)
+    if user is None or user.blocked:
+        return None
+    if now >= session.last_used_at + limits.idle * TOUCH_SHARE:
+        await transaction.sessions.touch(session.id, now=now)
+    return Current(session, user)
 
 
 async def end(context: Context, session: Session) -> None:

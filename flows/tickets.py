@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from errors import MethodUnavailable, TicketUnknown
+from flows.authorize import site_of
 from flows.code_pool import ID_BYTES, CodePool, PooledCode
 from flows.context import Context
 from flows.limits import RateLimit, address_key
@@ -23,7 +24,11 @@ SCAN_PATH = "/s/"  # what the app's code leads to, for whoever scans it with som
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a ticket is asked for with; `site` is the id of the registered site an `api` client is."""
+    """What a ticket is asked for with.
+
+    `site` is the id of the registered site that the client is or that `next` leads back to; where it is not
+    given, `next` says.
+    """
 
     method: str
     client: str
@@ -85,7 +90,7 @@ class TicketDesk:
             expires_at=now + context.settings.ticket.lifetime,
             code=code.url,
             code_ticket=code.ticket,
-            site=wish.site,
+            site=wish.site or _site_behind(context, target),
             next=target,
             language=wish.language,
             device=wish.device,
@@ -123,6 +128,11 @@ class TicketDesk:
             return None
 
         return await context.storage.transact(work) if pairs else None
+
+
+def _site_behind(context: Context, target: str) -> str:
+    site = site_of(context.settings, target)
+    return site.id if site is not None else ""
 
 
 def app_link(context: Context, ticket_id: str) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from handlers import app, callback, health, pages, pictures, sessions, tickets, websocket
+from handlers import app, callback, health, oauth, pages, pictures, sessions, tickets, websocket
 from handlers.base import BaseHandler, NotFound, PageHandler
 from handlers.cookies import CookieNames
 from handlers.services import Services
+from oidc import tokens as oauth_paths
 
 ROOT = Path(__file__).parent.parent
 NAME = r"([A-Za-z0-9_-]{1,64})"  # a ticket's id, or the token of a link
@@ -63,6 +64,14 @@ def make_application(services: Services) -> Application:
             (r"/api/v1/me", sessions.Me, given),
             (r"/api/v1/sessions/current/revoke", sessions.RevokeCurrent, given),
             (rf"/pictures/{NAME}/{NAME}", pictures.Picture, given),
+            (r"/\.well-known/(?:openid-configuration|oauth-authorization-server)", oauth.Discovery, given),
+            (oauth_paths.AUTHORIZE, oauth.Authorize, given),
+            (oauth_paths.TOKEN, oauth.Token, given),
+            (oauth_paths.USERINFO, oauth.Userinfo, given),
+            (oauth_paths.JWKS, oauth.Jwks, given),
+            (oauth_paths.INTROSPECT, oauth.Introspect, given),
+            (oauth_paths.REVOKE, oauth.Revoke, given),
+            (oauth_paths.LOGOUT, oauth.Logout, given),
             (r"/healthz", health.Health, given),
             (r"/readyz", health.Ready, given),
         ],

@@ -8,6 +8,7 @@ from flows.app_login import AppLogin
 from flows.context import Context
 from flows.deliveries import Deliveries
 from flows.pictures import Pictures
+from flows.signing import Signer
 from flows.tickets import TicketDesk
 from handlers.peers import Peers
 from wechat.callback import Gate
@@ -19,6 +20,7 @@ class Services:
     desk: TicketDesk
     peers: Peers
     pictures: Pictures
+    signer: Signer
     own_hosts: frozenset[str]  # values of the Host header that are ours, in lower case
     gate: Gate | None = None  # None where WeChat is not set up
     deliveries: Deliveries | None = None

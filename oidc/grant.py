@@ -129,6 +129,15 @@ def access_ends_at(grant: Grant, secret: str) -> float:
     return 0.0
 
 
+def without_access(grant: Grant, secret: str) -> Grant:
+    """The grant after the access token with this secret was given back."""
+    if _is(grant.access_hash, secret):
+        return replace(grant, access_expires_at=0.0)
+    if _is(grant.former_access_hash, secret):
+        return replace(grant, former_access_expires_at=0.0)
+    return grant
+
+
 def is_refresh_token(grant: Grant, family: str, secret: str) -> bool:
     """Whether it is the grant's current refresh token."""
     return not grant.revoked and _is(grant.family_hash, family) and _is(grant.refresh_hash, secret)

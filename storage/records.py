@@ -80,7 +80,7 @@ class Session:
     user_id: str
     provider: str  # the method it was logged in by: an unfollow ends those of `wechat`
     client: str  # "browser" or "api"
-    site: str  # the registered site an `api` client is
+    site: str  # the ticket's
     created_at: float
     last_used_at: float
     expires_at: float  # the absolute end

@@ -45,7 +45,7 @@ class Ticket:
     code: str  # the text that the QR code encodes
     code_ticket: str = ""  # WeChat's own ticket of the code; its events carry it back
     state: State = State.WAITING
-    site: str = ""  # id of the registered site an `api` client is
+    site: str = ""  # id of the registered site that the client is, or that the login leads back to
     next: str = ""  # where the browser goes afterwards
     language: str = ""  # of the page, so that the person is told in the same words
     device: Device = field(default_factory=Device)
