@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 # Drivers of the outside world that happen to live in a package of cores.
 DRIVERS = ("storage", "broker", "wechat.client", "wechat.account_check", "app.keys")
-CORES = ("tickets", "wechat", "app", "codes", "oidc")
+CORES = ("tickets", "wechat", "app", "codes", "oidc", "webhooks")
 CONCRETE = ("storage.sqlite", "storage.mongodb", "storage.redis", "broker.local", "broker.redis")
 OURS = (
     "config",
@@ -25,6 +25,7 @@ OURS = (
     "app",
     "codes",
     "oidc",
+    "webhooks",
     "storage",
     "broker",
     "flows",
