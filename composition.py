@@ -28,6 +28,7 @@ from broker.redis import RedisBroker
 from config import Settings, read_secret_key
 from draining import Changes
 from errors import StoreUnavailable
+from flows.access_token import AccessTokens
 from flows.app_login import AppLogin
 from flows.code_pool import CodePool
 from flows.context import Context
@@ -57,7 +58,7 @@ IDLE_SECONDS = 20.0  # for a request's headers, and between two requests
 BODY_SECONDS = 10.0
 SWEEP_SECONDS = 300.0
 DRAIN_SECONDS = 6.0
-MAX_OUTBOUND = 100  # calls to WeChat and to the team's backend at once
+MAX_OUTBOUND = 100  # calls to WeChat and for keys and pictures at once; the relay has its own
 
 log = logging.getLogger("saoma")
 
@@ -95,7 +96,8 @@ class Server:
         )
         self.codes: CodePool | None = None
         self.profiles: ProfileFetcher | None = None
-        gate = deliveries = None
+        self._relay: Relay | None = None
+        gate = client = deliveries = None
         if settings.wechat.enabled:
             gate = make_gate(settings)
             client = make_client(settings, self._http_client, now, backing.shared)
@@ -112,8 +114,8 @@ class Server:
             )
             self.profiles = ProfileFetcher(self.context, client)
             forward_url = settings.wechat.forward_url
-            relay = Relay(forward_url, gate, self._http_client) if forward_url else None
-            deliveries = Deliveries(self.context, gate, self.profiles, relay)
+            self._relay = Relay(forward_url, gate, now) if forward_url else None
+            deliveries = Deliveries(self.context, gate, self.profiles, self._relay)
         services = Services(
             context=self.context,
             desk=TicketDesk(self.context, self.codes),
@@ -121,6 +123,7 @@ class Server:
             own_hosts=own_hosts(settings, self.port),
             pictures=Pictures(self.context, self._http_client, settings.wechat.picture_hosts),
             signer=Signer(self.context),
+            access_tokens=AccessTokens(self.context, client),
             gate=gate,
             deliveries=deliveries,
             app_login=self._app_login(),
@@ -181,6 +184,8 @@ class Server:
         if self._sweeper is not None:
             await background.end([self._sweeper])
         await self._http_server.close_all_connections()
+        if self._relay is not None:
+            self._relay.close()
         self._http_client.close()
         await self._backing.close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from handlers import app, callback, health, oauth, pages, pictures, sessions, tickets, websocket
+from handlers import app, callback, health, oauth, pages, pictures, sessions, tickets, websocket, wechat_api
 from handlers.base import BaseHandler, NotFound, PageHandler
 from handlers.cookies import CookieNames
 from handlers.services import Services
@@ -63,6 +63,7 @@ def make_application(services: Services) -> Application:
             (rf"/api/v1/tickets/{NAME}/cancel", app.Cancel, given),
             (r"/api/v1/me", sessions.Me, given),
             (r"/api/v1/sessions/current/revoke", sessions.RevokeCurrent, given),
+            (r"/api/v1/wechat/access_token", wechat_api.AccessToken, given),
             (rf"/pictures/{NAME}/{NAME}", pictures.Picture, given),
             (r"/\.well-known/(?:openid-configuration|oauth-authorization-server)", oauth.Discovery, given),
             (oauth_paths.AUTHORIZE, oauth.Authorize, given),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flows.access_token import AccessTokens
 from flows.app_login import AppLogin
 from flows.context import Context
 from flows.deliveries import Deliveries
@@ -21,6 +22,7 @@ class Services:
     peers: Peers
     pictures: Pictures
     signer: Signer
+    access_tokens: AccessTokens
     own_hosts: frozenset[str]  # values of the Host header that are ours, in lower case
     gate: Gate | None = None  # None where WeChat is not set up
     deliveries: Deliveries | None = None

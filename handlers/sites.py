@@ -14,5 +14,7 @@ class SiteHandler(ApiHandler):
         site = authenticated(self.context.settings, *self.basic())
         if site is None:
             self.set_header("WWW-Authenticate", 'Basic realm="saoma", charset="UTF-8"')
-            raise Unauthenticated("An api client must be a registered site.")
+            raise Unauthenticated(
+                "Who asks this must be a registered site: its id and secret belong into HTTP Basic."
+            )
         return site
