@@ -47,7 +47,7 @@ def free_port() -> int:
         return port
 
 
-def _dies_with_us(how: signal.Signals) -> Callable[[], None]:
+def dies_with_us(how: signal.Signals) -> Callable[[], None]:
     """For children of tests that are killed: the kernel sends them the signal."""
     library = ctypes.CDLL(None, use_errno=True)
     return lambda: library.prctl(PR_SET_PDEATHSIG, int(how))
@@ -85,7 +85,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=_dies_with_us(signal.SIGKILL),
+                preexec_fn=dies_with_us(signal.SIGKILL),
             )
 
     async def ready(self) -> None:
@@ -210,7 +210,7 @@ class Nginx:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=_dies_with_us(signal.SIGTERM),
+                preexec_fn=dies_with_us(signal.SIGTERM),
             )
         deadline = time.monotonic() + START_SECONDS
         while True:
