@@ -28,8 +28,9 @@ from translations import Texts
 log = logging.getLogger("saoma.web")
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src {sources};"
-    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+    " connect-src 'self' {socket}; form-action 'self'{form_target}; base-uri 'none';"
+    " frame-ancestors {framed_by}"
 )
 MISDIRECTED = 421
 LANGUAGE_SECONDS = 31_536_000  # that a chosen language is remembered
@@ -182,6 +183,12 @@ class BaseHandler(RequestHandler):
             self.drop_cookie(names.ticket(old))
         self.put_cookie(names.ticket(ticket_id), secret, seconds + GRACE_SECONDS)
 
+    def put_login_cookies(self, ticket_id: str, secret: str, token: str) -> None:
+        """Logs the browser in with the session's token."""
+        self.put_cookie(self.cookie_names.session, token, self.context.settings.session.lifetime)
+        # The secret is good for a repeat after a lost answer, and for nothing else any more.
+        self.put_cookie(self.cookie_names.ticket(ticket_id), secret, EXCHANGE_REPEAT_SECONDS)
+
     def held_tickets(self) -> list[tuple[str, str]]:
         """(id, secret) of this browser's tickets, the newest first."""
         ids = self.cookie_names.ticket_ids(self.cookies)[-MAX_TICKETS:]
@@ -263,11 +270,26 @@ class PageHandler(BaseHandler):
 
     def set_own_headers(self) -> None:
         super().set_own_headers()
-        socket = self.context.base_url.replace("http", "ws", 1)
-        self.set_header("Content-Security-Policy", POLICY.format(sources=f"'self' {socket}"))
-        self.set_header("X-Frame-Options", "DENY")
+        self.set_policy()
         if self.requested_language:
             self.put_cookie(self.cookie_names.language, self.texts().language, LANGUAGE_SECONDS)
+
+    def set_policy(self, *, form_target: str = "", framed_by: str = "") -> None:
+        """No inline code, nothing from elsewhere.
+
+        `form_target`: origins that a form may lead to in the end; `framed_by`: the one origin whose pages may
+        show this one in a frame.
+        """
+        policy = POLICY.format(
+            socket=self.context.base_url.replace("http", "ws", 1),
+            form_target=f" {form_target}" if form_target else "",
+            framed_by=framed_by or "'none'",
+        )
+        self.set_header("Content-Security-Policy", policy)
+        if framed_by:
+            self.clear_header("X-Frame-Options")
+        else:
+            self.set_header("X-Frame-Options", "DENY")
 
     def get_template_namespace(self) -> dict[str, Any]:
         namespace = super().get_template_namespace()

@@ -6,14 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import codes
-from errors import MethodUnavailable, SaomaError, TooManyRequests, Unauthenticated
-from flows import not_me, sessions
+from config.values import origin_of
+from errors import (
+    LoginRefused,
+    MethodUnavailable,
+    SaomaError,
+    TicketUnknown,
+    TooManyRequests,
+    TransitionRefused,
+    Unauthenticated,
+)
+from flows import not_me, sessions, tickets
+from flows.authorize import site_of
+from flows.exchange import exchange
 from flows.scan import site_name
-from flows.tickets import APP, Held, Wish, app_link
+from flows.tickets import APP, Wish, app_link
 from handlers.base import PageHandler
 from handlers.device import PHONES
 from storage.records import User
-from tickets import Ticket
+from tickets import State, Ticket
 from translations import Texts
 
 
@@ -75,31 +86,61 @@ class Login(SitePage):
     async def get(self) -> None:
         desk = self.services.desk
         method = self.get_query_argument("method", "") or desk.method
-        wish = Wish(
-            method, "browser", self.get_query_argument("next", ""), self.texts().language, self.device
-        )
+        wish = self._wish(method, self.get_query_argument("next", ""))
         try:
             held = await desk.reusable(self.held_tickets(), wish) or await desk.issue(wish)
         except (MethodUnavailable, TooManyRequests) as error:
             self._show_problem(wish, error)
         else:
-            self._show_code(wish, held)
+            left = held.ticket.expires_at - self.context.now()
+            self.put_ticket_cookie(held.ticket.id, held.secret, left)
+            self._show_code(wish, held.ticket)
 
-    def _show_code(self, wish: Wish, held: Held) -> None:
-        ticket = held.ticket
-        left = ticket.expires_at - self.context.now()
-        self.put_ticket_cookie(ticket.id, held.secret, left)
+    async def post(self) -> None:
+        """Somebody without scripts says that they are done on the phone."""
+        ticket_id = self.get_body_argument("ticket")
+        secret = self.ticket_secret(ticket_id)
+        wish = self._wish(self.get_body_argument("method", ""), self.get_body_argument("next", ""))
+        try:
+            former = self.get_cookie(self.cookie_names.session) or ""
+            collected = await exchange(self.context, ticket_id, secret, former_token=former)
+        except (TransitionRefused, LoginRefused, TicketUnknown) as error:
+            try:
+                ticket = await tickets.look(self.context, ticket_id, secret)
+            except TicketUnknown:
+                ticket = None
+            self._show_unfinished(wish, ticket, error)
+        else:
+            self.put_login_cookies(ticket_id, secret, collected.token)
+            self.redirect(collected.next, status=303)
+
+    def _wish(self, method: str, target: str) -> Wish:
+        return Wish(method, "browser", target, self.texts().language, self.device)
+
+    def _show_unfinished(self, wish: Wish, ticket: Ticket | None, error: SaomaError) -> None:
+        """The page as it stands: to be confirmed yet, or over."""
+        if ticket is not None and ticket.state in (State.WAITING, State.SCANNED):
+            self._show_code(wish, ticket, not_yet=True)
+            return
+        self.set_status(error.status)
+        state = "FAILED"
+        if ticket is None or ticket.state is State.CANCELLED:
+            state = State.INVALID if ticket is None else State.CANCELLED
+        shown = _ShownTicket(self.get_body_argument("ticket"), state, wish.method, 0, 0)
+        self._render(wish, ticket=shown, reason=error.code)
+
+    def _show_code(self, wish: Wish, ticket: Ticket, *, not_yet: bool = False) -> None:
         self._render(
             wish,
             ticket=_ShownTicket(
                 ticket.id,
                 ticket.state,
                 ticket.method,
-                int(left),
+                int(ticket.expires_at - self.context.now()),
                 self.context.settings.ticket.interval,
             ),
             code_svg=codes.svg(ticket.code),
-            problem=None,
+            not_yet=not_yet,
             demo_link=self._demo_link(ticket) if self.services.demo else None,
             app_link=self._app_link(ticket),
         )
@@ -118,21 +159,28 @@ class Login(SitePage):
         self.set_status(error.status)
         if isinstance(error, TooManyRequests):
             self.set_header("Retry-After", str(error.retry_after))
-        self._render(
-            wish, ticket=None, code_svg="", problem=self.texts()(error.message), demo_link=None, app_link=""
-        )
+        self._render(wish, ticket=None, problem=self.texts()(error.message))
 
-    def _render(self, wish: Wish, **namespace: Any) -> None:
-        xsrf = self.xsrf_token.decode("ascii")
-        methods = self.services.desk.methods
-        self.render(
-            "login.html",
-            next=wish.next,
-            xsrf=xsrf,
-            methods=methods,
-            method=wish.method,
-            **namespace,
-        )
+    def _render(self, wish: Wish, **shown: Any) -> None:
+        settings = self.context.settings
+        asking = site_of(settings, wish.next)
+        if asking is not None:
+            # A form leads there in the end, over our own redirects, and browsers check each of them.
+            self.set_policy(form_target=" ".join(dict.fromkeys(map(origin_of, asking.redirect_uris))))
+        namespace = {
+            "next": wish.next,
+            "xsrf": self.xsrf_token.decode("ascii"),
+            "methods": self.services.desk.methods,
+            "method": wish.method,
+            "asking": asking.name if asking is not None else settings.site.name,
+            "code_svg": "",
+            "problem": None,
+            "reason": "",
+            "not_yet": False,
+            "demo_link": None,
+            "app_link": "",
+        }
+        self.render("login.html", **namespace | shown)
 
 
 class OpenApp(PageHandler):

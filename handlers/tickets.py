@@ -17,7 +17,6 @@ from flows.watch import View
 from handlers.base import ApiHandler
 from handlers.sites import SiteHandler
 from tickets import State
-from tickets.ticket import EXCHANGE_REPEAT_SECONDS
 
 USUAL_WAIT = 20.0  # seconds, for a `wait` without a number
 MAX_WAIT = 30.0
@@ -145,12 +144,7 @@ class Exchange(ApiHandler):
         if collected.ticket.client == "api":
             document["token"] = collected.token
         else:
-            self.put_cookie(
-                self.cookie_names.session, collected.token, self.context.settings.session.lifetime
-            )
-            # The secret is good for a repeat after a lost answer, and for nothing else any more.
-            secret = self.ticket_secret(ticket_id)
-            self.put_cookie(self.cookie_names.ticket(ticket_id), secret, EXCHANGE_REPEAT_SECONDS)
+            self.put_login_cookies(ticket_id, self.ticket_secret(ticket_id), collected.token)
         self.write_json(document)
 
 

@@ -78,7 +78,7 @@ async def test_every_ticket_has_an_id_and_a_secret_of_its_own(whole):
         '{"next": "//evil.example"}',
         '{"next": "https://evil.example/"}',
         '{"next": "/\\r\\nSet-Cookie: a=b"}',
-        json.dumps({"next": "/" + "a" * 2048}),
+        json.dumps({"next": "/" + "a" * 4096}),
         "[" * 10_000,
         '{"next": ' + "[" * 10_000 + "]" * 10_000 + "}",
     ],
