@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # Drivers of the outside world that happen to live in a package of cores.
-DRIVERS = ("storage", "broker", "wechat.client", "wechat.account_check", "app.keys")
+DRIVERS = ("storage", "broker", "wechat.client", "wechat.account_check", "app.keys", "outbound")
 CORES = ("tickets", "wechat", "app", "codes", "oidc", "webhooks")
 CONCRETE = ("storage.sqlite", "storage.mongodb", "storage.redis", "broker.local", "broker.redis")
 OURS = (
@@ -36,6 +36,7 @@ OURS = (
     "check",
     "demo",
     "draining",
+    "outbound",
 )
 
 # The command line and what it starts; of these one room picks drivers, and one asks Redis about itself.
@@ -192,6 +193,9 @@ def test_cores_take_the_standard_library_and_cryptography_alone():
         ("storage.base", "from motor.motor_asyncio import AsyncIOMotorClient"),
         ("broker.local", "import handlers.base"),
         ("wechat.client", "from server import make_client"),
+        ("outbound", "from config import Settings"),
+        ("webhooks.signing", "import time"),
+        ("webhooks.signing", "from outbound import Outbound"),
         ("flows.scan", "from handlers.base import BaseHandler"),
         ("flows.scan", "from storage.sqlite import open"),
         ("flows.scan", "from storage import mongodb"),
@@ -227,6 +231,7 @@ def test_a_wrong_arrow_is_found(module, source):
         ("wechat.client", "import asyncio, random\nfrom tornado.httpclient import AsyncHTTPClient"),
         ("storage.mongodb_people", "from pymongo import ReturnDocument"),
         ("storage.mongodb", "from motor.motor_asyncio import AsyncIOMotorClient"),
+        ("flows.outbox", "from outbound import Outbound"),
         ("flows.profiles", "from wechat.client import WechatClient\nfrom storage.base import Storage"),
         ("handlers.base", "from flows import sessions\nfrom storage.records import User"),
         (

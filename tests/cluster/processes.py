@@ -13,15 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+
+from tests.certificate import self_signed
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 20.0
@@ -139,7 +136,7 @@ class Nginx:
         self._folder = folder
         self.port, self.plain_port = free_port(), free_port()
         folder.mkdir(parents=True)
-        self._make_certificate()
+        self_signed(self._folder)
         (folder / "saoma.conf").write_text(self._site(nodes))
         (folder / "nginx.conf").write_text(self._main())
         self._process: subprocess.Popen[bytes] | None = None
@@ -182,22 +179,6 @@ class Nginx:
             events {{ worker_connections 4096; }}
             http {{ access_log off; {places} include {self._folder}/saoma.conf; }}
         """
-
-    def _make_certificate(self) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .sign(key, hashes.SHA256())
-        )
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        (self._folder / "privkey.pem").write_bytes(private)
-        (self._folder / "fullchain.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     async def start(self) -> None:
         main = self._folder / "main.log"
