@@ -15,96 +15,9 @@ from oidc import Grant
 from storage import base, codec
 from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Page, Result, check_search_text, page_size
 from storage.records import Link, Login, Notice, Profile, Session, SigningKey, User
+from storage.sqlite_schema import SCHEMA_VERSION, prepare
 from storage.sqlite_writer import Writer
 from tickets import State, Ticket
-
-# What each version of the schema adds to the one before; the file's `user_version` counts them.
-_VERSIONS = (
-    """
-CREATE TABLE users (
-    id TEXT PRIMARY KEY, created_at REAL NOT NULL, chosen_name TEXT NOT NULL DEFAULT '',
-    unionid TEXT UNIQUE, blocked INTEGER NOT NULL DEFAULT 0,
-    login_count INTEGER NOT NULL DEFAULT 0, last_login_at REAL NOT NULL DEFAULT 0,
-    last_ticket_id TEXT NOT NULL DEFAULT ''
-) STRICT;
-CREATE INDEX users_by_age ON users (created_at, id);
-CREATE TABLE former_users (id TEXT PRIMARY KEY, user_id TEXT NOT NULL) STRICT;
-CREATE INDEX former_users_by_user ON former_users (user_id);
-CREATE TABLE identities (
-    provider TEXT NOT NULL, subject TEXT NOT NULL, user_id TEXT NOT NULL REFERENCES users (id),
-    following INTEGER NOT NULL, event_at REAL NOT NULL, created_at REAL NOT NULL,
-    profile_at REAL NOT NULL DEFAULT 0, nickname TEXT NOT NULL DEFAULT '', picture TEXT NOT NULL DEFAULT '',
-    country TEXT NOT NULL DEFAULT '', province TEXT NOT NULL DEFAULT '', city TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (provider, subject)
-) STRICT;
-CREATE INDEX identities_by_user ON identities (user_id, created_at);
-CREATE TABLE sessions (
-    id TEXT NOT NULL UNIQUE, token_hash BLOB NOT NULL UNIQUE, ticket_id TEXT PRIMARY KEY,
-    user_id TEXT NOT NULL, provider TEXT NOT NULL, client TEXT NOT NULL, site TEXT NOT NULL,
-    created_at REAL NOT NULL, last_used_at REAL NOT NULL, expires_at REAL NOT NULL,
-    revoked INTEGER NOT NULL
-) STRICT;
-CREATE INDEX sessions_by_user ON sessions (user_id);
-CREATE INDEX sessions_by_end ON sessions (expires_at);
-CREATE TABLE tickets (
-    id TEXT PRIMARY KEY, secret_hash BLOB NOT NULL, method TEXT NOT NULL, client TEXT NOT NULL,
-    created_at REAL NOT NULL, expires_at REAL NOT NULL, code TEXT NOT NULL, code_ticket TEXT NOT NULL,
-    state TEXT NOT NULL, site TEXT NOT NULL, next TEXT NOT NULL, language TEXT NOT NULL,
-    browser TEXT NOT NULL, system TEXT NOT NULL, address TEXT NOT NULL,
-    scanner_provider TEXT NOT NULL, scanner_subject TEXT NOT NULL, user_id TEXT NOT NULL,
-    confirmed_at REAL NOT NULL, consumed_at REAL NOT NULL
-) STRICT;
-CREATE INDEX tickets_by_end ON tickets (expires_at);
-CREATE INDEX tickets_by_user ON tickets (user_id) WHERE user_id <> '';
-CREATE TABLE deliveries (key TEXT PRIMARY KEY, reply BLOB NOT NULL, expires_at REAL NOT NULL) STRICT;
-CREATE INDEX deliveries_by_end ON deliveries (expires_at);
-CREATE TABLE signatures (
-    signature TEXT PRIMARY KEY, body_hash BLOB NOT NULL, expires_at REAL NOT NULL
-) STRICT;
-CREATE INDEX signatures_by_end ON signatures (expires_at);
-CREATE TABLE links (
-    token_hash BLOB PRIMARY KEY, purpose TEXT NOT NULL, ticket_id TEXT NOT NULL, user_id TEXT NOT NULL,
-    created_at REAL NOT NULL, expires_at REAL NOT NULL, site TEXT NOT NULL, browser TEXT NOT NULL,
-    system TEXT NOT NULL, address TEXT NOT NULL, used INTEGER NOT NULL
-) STRICT;
-CREATE INDEX links_by_end ON links (expires_at);
-CREATE TABLE logins (
-    id TEXT PRIMARY KEY, at REAL NOT NULL, result TEXT NOT NULL, method TEXT NOT NULL,
-    user_id TEXT NOT NULL, site TEXT NOT NULL, browser TEXT NOT NULL, system TEXT NOT NULL,
-    address TEXT NOT NULL
-) STRICT;
-CREATE INDEX logins_by_time ON logins (at);
-CREATE INDEX logins_by_user ON logins (user_id, at);
-""",
-    """
-CREATE TABLE grants (
-    id TEXT PRIMARY KEY, site TEXT NOT NULL, user_id TEXT NOT NULL, session_id TEXT NOT NULL,
-    redirect_uri TEXT NOT NULL, scope TEXT NOT NULL, nonce TEXT NOT NULL, code_challenge TEXT NOT NULL,
-    auth_time REAL NOT NULL, created_at REAL NOT NULL, expires_at REAL NOT NULL,
-    code_hash BLOB NOT NULL, code_expires_at REAL NOT NULL, redeemed INTEGER NOT NULL,
-    family_hash BLOB NOT NULL, refresh_hash BLOB NOT NULL,
-    access_hash BLOB NOT NULL, access_expires_at REAL NOT NULL,
-    former_access_hash BLOB NOT NULL, former_access_expires_at REAL NOT NULL, revoked INTEGER NOT NULL
-) STRICT;
-CREATE INDEX grants_by_session ON grants (session_id);
-CREATE INDEX grants_by_user ON grants (user_id);
-CREATE INDEX grants_by_end ON grants (expires_at);
-CREATE TABLE outbox (
-    endpoint TEXT NOT NULL, id TEXT NOT NULL, person TEXT NOT NULL, event TEXT NOT NULL,
-    payload TEXT NOT NULL, created_at REAL NOT NULL, due_at REAL NOT NULL, expires_at REAL NOT NULL,
-    attempts INTEGER NOT NULL, state TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (endpoint, id)
-) STRICT;
-CREATE INDEX outbox_pending ON outbox (endpoint, due_at) WHERE state = 'pending';
-CREATE INDEX outbox_by_person ON outbox (endpoint, person, created_at, id) WHERE state = 'pending';
-CREATE INDEX outbox_by_time ON outbox (created_at);
-CREATE INDEX outbox_by_end ON outbox (expires_at);
-CREATE TABLE signing_keys (
-    slot TEXT PRIMARY KEY, id TEXT NOT NULL, algorithm TEXT NOT NULL, sealed TEXT NOT NULL,
-    created_at REAL NOT NULL, signs_from REAL NOT NULL, signs_until REAL NOT NULL, expires_at REAL NOT NULL
-) STRICT;
-""",
-)
-SCHEMA_VERSION = len(_VERSIONS)
 
 _EXPIRING = (
     "tickets",
@@ -134,10 +47,10 @@ def open(path: Path) -> SqliteStorage:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process; also no shared memory file
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        _prepare(connection, path)
-    except sqlite3.Error as error:
+        prepare(connection, path)
+    except (OSError, sqlite3.Error) as error:
         connection.close()
-        if "locked" in str(error):
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             raise StoreLocked(
                 f"{path} is in use by another process. SQLite serves one process; for more than one set"
                 " storage.url to a mongodb:// address and redis.url to a Redis."
@@ -147,20 +60,6 @@ def open(path: Path) -> SqliteStorage:
         connection.close()
         raise
     return SqliteStorage(connection)
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    for addition in _VERSIONS[version:]:
-        for statement in filter(str.strip, addition.split(";")):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    if version > SCHEMA_VERSION:
-        raise StoreUnavailable(
-            f"{path} has schema version {version}; this saoma knows version {SCHEMA_VERSION}."
-        )
-    connection.execute("COMMIT")
 
 
 class SqliteStorage(base.Storage):
@@ -584,7 +483,7 @@ class _Outbox(_Collection, base.Outbox):
 
     async def next_due(self, endpoint: str) -> float | None:
         row = self._one(
-            "SELECT min(due_at) AS due_at FROM outbox"
+            "SELECT min(due_at) AS due_at FROM outbox"  # noqa: S608
             f" WHERE endpoint = ? AND state = 'pending' AND NOT EXISTS ({self._EARLIER})",
             endpoint,
         )

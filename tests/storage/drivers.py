@@ -28,6 +28,9 @@ class Store:
         self.deliveries = _Collection(self, "deliveries")
         self.links = _Collection(self, "links")
         self.logins = _Collection(self, "logins")
+        self.grants = _Collection(self, "grants")
+        self.outbox = _Collection(self, "outbox")
+        self.signing_keys = _Collection(self, "signing_keys")
 
     async def reopen(self) -> None:
         await self.storage.close()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from storage.records import Link, Login, Session
+from oidc import Grant
+from oidc.grant import challenge_of
+from storage.records import Link, Login, Notice, Session, SigningKey
 from tickets import Device, Ticket
 
+VERIFIER = "v" * 43  # of the samples' grants (RFC 7636)
 NOW = 4_000_000_000.0  # far ahead: Redis, whose clock is the real one, must not find it over
 
 
@@ -74,3 +77,50 @@ def login(id: str = "login", **fields: Any) -> Login:
         "address": "192.0.2.1",
     }
     return Login(**{**given, **fields})
+
+
+def grant(id: str = "grant", **fields: Any) -> Grant:
+    given = {
+        "id": id,
+        "site": "shop",
+        "user_id": "user",
+        "session_id": "session",
+        "redirect_uri": "https://shop.example/back",
+        "scope": "openid profile",
+        "nonce": "nonce",
+        "code_challenge": challenge_of(VERIFIER),
+        "auth_time": NOW - 5,
+        "created_at": NOW,
+        "expires_at": NOW + 1000,
+        "code_hash": sha256(f"code of {id}"),
+        "code_expires_at": NOW + 60,
+    }
+    return Grant(**{**given, **fields})
+
+
+def notice(id: str = "notice", **fields: Any) -> Notice:
+    given = {
+        "endpoint": "webhook:shop",
+        "id": id,
+        "person": "user",
+        "event": "user.followed",
+        "payload": '{"type": "user.followed"}',
+        "created_at": NOW,
+        "due_at": NOW,
+        "expires_at": NOW + 1000,
+    }
+    return Notice(**{**given, **fields})
+
+
+def signing_key(slot: str = "RS256/1", **fields: Any) -> SigningKey:
+    given = {
+        "slot": slot,
+        "id": f"id of {slot}",
+        "algorithm": "RS256",
+        "sealed": f"sealed of {slot}",
+        "created_at": NOW,
+        "signs_from": NOW,
+        "signs_until": NOW + 500,
+        "expires_at": NOW + 1000,
+    }
+    return SigningKey(**{**given, **fields})

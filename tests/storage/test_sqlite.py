@@ -19,6 +19,7 @@ import pytest
 from errors import StoreLocked, StoreUnavailable
 from storage import sqlite
 from storage.base import Storage, Transaction
+from storage.sqlite_schema import SCHEMA_VERSION
 from tests.storage.samples import NOW, login, ticket
 
 ROOT = Path(__file__).parents[2]
@@ -92,12 +93,10 @@ async def test_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "saoma.db"
     await sqlite.open(path).close()
     with sqlite3.connect(path) as newer:
-        newer.execute(f"PRAGMA user_version = {sqlite.SCHEMA_VERSION + 1}")
+        newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     newer.close()
     content = path.read_bytes()
-    with pytest.raises(
-        StoreUnavailable, match=f"version {sqlite.SCHEMA_VERSION + 1}.*{sqlite.SCHEMA_VERSION}"
-    ):
+    with pytest.raises(StoreUnavailable, match=f"version {SCHEMA_VERSION + 1}.*{SCHEMA_VERSION}"):
         sqlite.open(path)
     assert path.read_bytes() == content
 
