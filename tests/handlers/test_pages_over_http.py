@@ -372,7 +372,7 @@ BAD_NEXT = [
     "#a",
     "..",
     "/a\r\nSet-Cookie: planted=1",
-    "/" + "a" * 2048,
+    "/" + "a" * 4096,
 ]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -428,7 +429,11 @@ async def test_without_scripts_the_page_tells_what_to_do(browser: Browser, stage
     await show(page, stage, next="/cart")
     await expect(panel(page, "请使用微信扫描二维码登录")).to_be_visible()
     await expect(page.get_by_role("img", name="登录二维码")).to_be_visible()
-    await page.get_by_role("link", name="我已扫码，继续").click()
-    await until(lambda: len(stage.tickets) == 2)
-    assert page.url == stage.origin + "/login?next=%2Fcart"
+    async with page.expect_request("**/login") as sent:
+        await page.get_by_role("button", name="我已在手机上确认，继续").click()
+    request = await sent.value
+    fields = dict(parse_qsl(request.post_data or ""))
+    assert (request.method, fields["next"], fields["method"]) == ("POST", "/cart", "wechat")
+    assert fields["ticket"] == stage.tickets[0].id
+    assert fields["_xsrf"]
     await context.close()
