@@ -1,4 +1,4 @@
-"""A site sends its visitor to us and gets them back: real pages, a site on another origin, the emulator's phone."""
+"""A site sends its visitor to us and gets them back, on another origin, in Chromium."""
 
 from __future__ import annotations
 
