@@ -1,0 +1,154 @@
+"""Other people's programs as processes on loopback, and the packages that they need."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.processes import dies_with_us
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache"
+START_SECONDS = 60.0  # the JVM, on a busy machine
+
+
+class NotHere(Exception):
+    """A program or its packages are not installed here; the message says which."""
+
+
+def skip(missing: NotHere) -> None:
+    """Skips the test; fails it where CI is set, as CI must run it."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must run this: {missing}")
+    pytest.skip(str(missing))
+
+
+def find(name: str, package: str) -> str:
+    """Where the program is, /usr/sbin too. Raises NotHere, naming Debian's package."""
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise NotHere(f"{name} is not on PATH (Debian's {package})")
+    return program
+
+
+@asynccontextmanager
+async def started(
+    command: Sequence[str | Path],
+    folder: Path,
+    port: int,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[str]:
+    """The program, running in `folder` until the block ends, once it listens; its origin.
+
+    What it says is in `program.log` of a folder of its own, and in the failure where it does not start.
+    """
+    with tempfile.TemporaryDirectory() as logs:
+        log = Path(logs) / "program.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=dies_with_us(signal.SIGTERM),
+            )
+        try:
+            await _listens(process, port, log)
+            yield f"http://127.0.0.1:{port}"
+        except Exception as failed:
+            failed.add_note(f"{command[0]} said: {log.read_text(errors='replace')[-4000:]}")
+            raise
+        finally:
+            process.terminate()
+            await asyncio.to_thread(process.wait, START_SECONDS)
+
+
+async def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+            return
+        except OSError:
+            assert process.poll() is None, f"it ended with {process.returncode}"
+            assert time.monotonic() < deadline, "it does not listen"
+        await asyncio.sleep(0.02)
+
+
+def npm_packages(folder: Path) -> Path:
+    """`node_modules` with what the folder's lock names, installed once for each lock. Raises NotHere."""
+    find("node", "nodejs")
+    npm = find("npm", "npm")
+    names = ("package.json", "package-lock.json", ".npmrc")
+
+    def install(fresh: Path) -> None:
+        for name in names:
+            shutil.copy(folder / name, fresh)
+        _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], fresh)
+
+    return _cached("npm", [folder / name for name in names], install) / "node_modules"
+
+
+def go_program(folder: Path) -> Path:
+    """The program of a folder with Go sources, built once for each content. Raises NotHere."""
+    go = find("go", "golang-go")
+    sources = [folder / "go.mod", folder / "go.sum", *sorted(folder.glob("*.go"))]
+
+    def build(fresh: Path) -> None:
+        _run([go, "build", "-trimpath", "-o", str(fresh / "program"), "."], folder)
+
+    return _cached("go", sources, build) / "program"
+
+
+def java_program(folder: Path) -> Path:
+    """The jar of a folder with a pom.xml, built once for each content. Raises NotHere.
+
+    Maven keeps what it downloads in `.cache/m2` beside our sources.
+    """
+    find("java", "openjdk-17-jdk-headless")
+    maven = find("mvn", "maven")
+    sources = sorted(path for path in folder.rglob("*") if path.is_file() and "target" not in path.parts)
+
+    def build(fresh: Path) -> None:
+        for source in sources:
+            (fresh / source.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, fresh / source.relative_to(folder))
+        _run([maven, "-B", "-q", f"-Dmaven.repo.local={CACHE / 'm2'}", "package"], fresh)
+
+    return next((_cached("java", sources, build) / "target").glob("*.jar"))
+
+
+def _cached(kind: str, sources: Sequence[Path], make) -> Path:
+    """A folder that `make` has filled from these sources; another one as soon as one of them changes."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(f"{source.relative_to(ROOT)} {source.stat().st_size}\n".encode() + source.read_bytes())
+    place = CACHE / kind / digest.hexdigest()[:16]
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+            fresh = Path(folder) / "fresh"
+            fresh.mkdir()
+            make(fresh)
+            fresh.replace(place)
+    return place
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotHere(f"{command[0]} could not get or build it: {(done.stdout + done.stderr)[-800:]}")
