@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import IndexModel, ReadPreference
+from pymongo import IndexModel, ReadPreference, ReturnDocument
 from pymongo.errors import (
     DocumentTooLarge,
-    DuplicateKeyError,
     OperationFailure,
     PyMongoError,
 )
@@ -29,7 +26,9 @@ from errors import StoreUnavailable, TicketUnknown
 from storage import base, codec
 from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Result, page_size
 from storage.codec import Row
-from storage.mongodb_people import MAX_TRIES, People
+from storage.mongodb_documents import Versioned, expiring, insert_first
+from storage.mongodb_people import People
+from storage.mongodb_sites import Grants, Outbox, SigningKeys
 from storage.records import Link, Login, Session
 from tickets import State, Ticket
 
@@ -53,8 +52,24 @@ _INDEXES: Mapping[str, Sequence[Sequence[str]]] = {
     "signatures": [("expires_at",)],
     "links": [("user_id",), ("expires_at",)],
     "logins": [("at",), ("user_id", "at")],
+    "grants": [("session_id",), ("user_id",), ("expires_at",)],
+    "outbox": [
+        ("endpoint", "state", "created_at", "id"),
+        ("endpoint", "created_at", "id"),
+        ("created_at", "id"),
+        ("expires_at",),
+    ],
 }
-_EXPIRING = ("tickets", "sessions", "deliveries", "signatures", "links")
+_EXPIRING = (
+    "tickets",
+    "sessions",
+    "deliveries",
+    "signatures",
+    "links",
+    "grants",
+    "outbox",
+    "signing_keys",
+)
 
 log = logging.getLogger("saoma.storage")
 
@@ -175,20 +190,6 @@ def _named(error: BaseException | None) -> str:
     return type(error).__name__ + ("" if code is None else f", code {code}")
 
 
-def _expiring(row: Row) -> Row:
-    """The row with its end as a date too: the server's own deleting knows no other kind of time."""
-    return {**row, "expires_on": datetime.fromtimestamp(row["expires_at"], UTC)}
-
-
-async def _insert_first(collection: Any, row: Row) -> bool:
-    """Whether the row was stored: False where there is one in its place."""
-    try:
-        await collection.insert_one(row)
-    except DuplicateKeyError:
-        return False
-    return True
-
-
 class _Sessions(base.Sessions):
     """`_id` is the ticket's: a ticket is collected once."""
 
@@ -197,7 +198,7 @@ class _Sessions(base.Sessions):
         self._people = people
 
     async def create(self, session: Session) -> Session:
-        if await _insert_first(self._collection, {"_id": session.ticket_id, **self._row(session)}):
+        if await insert_first(self._collection, {"_id": session.ticket_id, **self._row(session)}):
             return session
         stored = await self._collection.find_one({"_id": session.ticket_id})
         assert stored is not None, "ids and tokens are random, so only the ticket can be the same"
@@ -209,74 +210,73 @@ class _Sessions(base.Sessions):
         return bool(result.matched_count)
 
     async def get(self, token_hash: bytes) -> Session | None:
-        row = await self._collection.find_one(codec.scalars(token_hash=token_hash))
-        return codec.session_of(row) if row else None
+        return await self._one(codec.scalars(token_hash=token_hash))
+
+    async def by_id(self, session_id: str) -> Session | None:
+        return await self._one(codec.scalars(id=session_id))
+
+    async def by_ticket(self, ticket_id: str) -> Session | None:
+        return await self._one(codec.scalars(_id=ticket_id))
 
     async def touch(self, session_id: str, *, now: float) -> None:
         await self._collection.update_one(
             codec.scalars(id=session_id), {"$set": codec.scalars(last_used_at=now)}
         )
 
-    async def revoke(self, session_id: str) -> None:
-        await self._revoke(codec.scalars(id=session_id))
+    async def revoke(self, session_id: str) -> Session | None:
+        return await self._revoke(codec.scalars(id=session_id))
 
-    async def revoke_of_ticket(self, ticket_id: str) -> None:
-        await self._revoke(codec.scalars(_id=ticket_id))
+    async def revoke_of_ticket(self, ticket_id: str) -> Session | None:
+        return await self._revoke(codec.scalars(_id=ticket_id))
 
     async def revoke_of_user(self, user_id: str, *, provider: str | None = None) -> None:
-        which: Row = {} if provider is None else codec.scalars(provider=provider)
-        await self._revoke({**which, **await self._people.owned(user_id)})
+        which = await self._of_user(user_id, provider)
+        await self._collection.update_many(which, {"$set": {"revoked": True}})
 
-    async def of_user(self, user_id: str, *, now: float) -> Sequence[Session]:
-        rows = self._collection.find(
-            {
-                **await self._people.owned(user_id),
-                "revoked": False,
-                "expires_at": {"$gt": now},
-            }
-        )
+    async def of_user(self, user_id: str, *, now: float, provider: str | None = None) -> Sequence[Session]:
+        which = await self._of_user(user_id, provider)
+        rows = self._collection.find({**which, "revoked": False, "expires_at": {"$gt": now}})
         newest_first = rows.sort([("created_at", -1), ("id", -1)]).limit(MAX_PAGE)
         return [codec.session_of(row) async for row in newest_first]
 
-    async def _revoke(self, which: Row) -> None:
-        await self._collection.update_many(which, {"$set": {"revoked": True}})
+    async def _of_user(self, user_id: str, provider: str | None) -> Row:
+        which: Row = {} if provider is None else codec.scalars(provider=provider)
+        return {**which, **await self._people.owned(user_id)}
+
+    async def _one(self, which: Row) -> Session | None:
+        row = await self._collection.find_one(which)
+        return codec.session_of(row) if row else None
+
+    async def _revoke(self, which: Row) -> Session | None:
+        row = await self._collection.find_one_and_update(
+            which, {"$set": {"revoked": True}}, return_document=ReturnDocument.AFTER
+        )
+        return codec.session_of(row) if row else None
 
     def _row(self, session: Session) -> Row:
-        return _expiring(codec.scalars(**codec.session_row(session)))
+        return expiring(codec.scalars(**codec.session_row(session)))
 
 
 class _Tickets(base.Tickets):
-    """A version counts the changes: one is made only where nobody was quicker."""
-
     def __init__(self, database: Any, people: People) -> None:
         self._collection = database["tickets"]
+        self._versioned = Versioned(self._collection)
         self._people = people
 
     async def create(self, ticket: Ticket) -> None:
-        if not await _insert_first(self._collection, {"_id": ticket.id, "version": 0, **self._row(ticket)}):
-            raise ValueError("the id is taken")
+        await self._versioned.create(ticket.id, codec.scalars(**codec.ticket_row(ticket)))
 
     async def get(self, ticket_id: str, *, now: float) -> Ticket | None:
-        row = await self._alive(ticket_id, now)
+        row = await self._versioned.get(ticket_id, now=now)
         return codec.ticket_of(row) if row else None
 
     async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
-        for attempt in range(MAX_TRIES):
-            row = await self._alive(ticket_id, now)
-            if row is None:
-                raise TicketUnknown
-            ticket = codec.ticket_of(row)
-            changed = change(ticket)
-            if changed is ticket:
-                return ticket
-            result = await self._collection.update_one(
-                {"_id": ticket_id, "version": row["version"]},
-                {"$set": self._row(changed), "$inc": {"version": 1}},
-            )
-            if result.matched_count:
-                return changed
-            await asyncio.sleep(random.uniform(0, 0.002 * min(attempt, 20)))
-        raise StoreUnavailable
+        changed = await self._versioned.update(
+            ticket_id, change, now=now, record_of=codec.ticket_of, row_of=codec.ticket_row
+        )
+        if changed is None:
+            raise TicketUnknown
+        return changed
 
     async def pending_of_user(self, user_id: str, *, now: float) -> Sequence[Ticket]:
         if not user_id:
@@ -290,15 +290,6 @@ class _Tickets(base.Tickets):
         )
         return [codec.ticket_of(row) async for row in rows]
 
-    async def _alive(self, ticket_id: str, now: float) -> Row | None:
-        row: Row | None = await self._collection.find_one(
-            {**codec.scalars(_id=ticket_id), "expires_at": {"$gt": now}}
-        )
-        return row
-
-    def _row(self, ticket: Ticket) -> Row:
-        return _expiring(codec.scalars(**codec.ticket_row(ticket)))
-
 
 class _Deliveries(base.Deliveries):
     def __init__(self, database: Any) -> None:
@@ -311,11 +302,11 @@ class _Deliveries(base.Deliveries):
 
     async def mark(self, delivery_key: str, reply: bytes, *, expires_at: float) -> None:
         row = codec.scalars(_id=delivery_key, reply=reply, expires_at=expires_at)
-        await _insert_first(self._deliveries, _expiring(row))
+        await insert_first(self._deliveries, expiring(row))
 
     async def bind(self, signature: str, body_hash: bytes, *, expires_at: float) -> bool:
         row = codec.scalars(_id=signature, body_hash=body_hash, expires_at=expires_at)
-        if await _insert_first(self._signatures, _expiring(row)):
+        if await insert_first(self._signatures, expiring(row)):
             return True
         stored = await self._signatures.find_one({"_id": signature})
         return stored is not None and stored["body_hash"] == body_hash
@@ -328,8 +319,8 @@ class _Links(base.Links):
         self._collection = database["links"]
 
     async def create(self, link: Link) -> None:
-        row = _expiring(codec.scalars(**codec.link_row(link)))
-        await _insert_first(self._collection, {"_id": link.token_hash, **row})
+        row = expiring(codec.scalars(**codec.link_row(link)))
+        await insert_first(self._collection, {"_id": link.token_hash, **row})
 
     async def get(self, token_hash: bytes, *, now: float) -> Link | None:
         row = await self._collection.find_one(self._usable(token_hash, now))
@@ -351,7 +342,7 @@ class _Logins(base.Logins):
         self._people = people
 
     async def append(self, login: Login) -> None:
-        await _insert_first(self._collection, {"_id": login.id, **codec.scalars(**codec.login_row(login))})
+        await insert_first(self._collection, {"_id": login.id, **codec.scalars(**codec.login_row(login))})
 
     async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]:
         whose: Row = {} if user_id is None else await self._people.owned(user_id)
@@ -367,3 +358,6 @@ class _Transaction:
         self.deliveries = _Deliveries(database)
         self.links = _Links(database)
         self.logins = _Logins(database, self.users)
+        self.grants = Grants(database)
+        self.outbox = Outbox(database)
+        self.signing_keys = SigningKeys(database)

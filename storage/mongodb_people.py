@@ -25,9 +25,8 @@ from errors import StoreUnavailable
 from storage import base, codec
 from storage.base import Page, check_search_text, page_size
 from storage.codec import Row
+from storage.mongodb_documents import MAX_TRIES
 from storage.records import Profile, User
-
-MAX_TRIES = 100  # how often a change is tried again that others were quicker at
 
 _NEW_USER: Row = {
     "chosen_name": "",
@@ -51,6 +50,7 @@ class People(base.Users):
         self._unionids = database["unionids"]
         self._owned = [database[name] for name in ("sessions", "links", "logins")]
         self._tickets = database["tickets"]
+        self._grants = database["grants"]  # they keep the id of the person they were given by
 
     async def upsert_identity(
         self, provider: str, subject: str, *, following: bool, event_at: float, new_id: str, now: float
@@ -125,7 +125,7 @@ class People(base.Users):
             return
         await self.finish_merges(into=person["_id"])
         owned = await self.owned(user_id)
-        for collection in (self._identities, *self._owned, self._unionids):
+        for collection in (self._identities, *self._owned, self._unionids, self._grants):
             await collection.delete_many(owned)
         await self._users.delete_many({"merged_into": {"$in": [person["_id"], *person["previous_ids"]]}})
         await self._users.delete_one({"_id": person["_id"]})  # last: until then this can be run again
