@@ -23,6 +23,7 @@ from storage.records import Session
 GRANT_ID_BYTES = 16
 CODE_BYTES = 24
 ASKED_SECONDS = 3600.0  # that somebody may take to log in
+BROWSER = "browser"
 
 # Our own note at the end of a request that waits for a login: since when, and proof that it is ours. With it
 # a login that was asked for anew (`prompt=login`) is known when it has been made.
@@ -75,17 +76,25 @@ def site_of(settings: Settings, target: str) -> RegisteredSite | None:
 async def authorize(context: Context, signer: Signer, asked: Asked, current: Current | None) -> str | None:
     """The address to send the browser to, with a code; None where the person has to log in first.
 
+    A program's session does not do: it is one site's, and must not open the others.
     Raises Refused, which is an answer for the site too.
     """
     request = asked.request
-    if current is None or not _fresh_enough(context, asked, current.session):
-        if "none" in request.prompt:
+    silent = "none" in request.prompt
+    usable = current is not None and current.session.client == BROWSER
+    if current is None or not usable or not _fresh_enough(context, asked, current.session):
+        if silent:
             raise _login_required(request)
         return None
-    if "none" in request.prompt and request.id_token_hint:
+    if request.id_token_hint:
         hinted = await signer.verified(request.id_token_hint)
-        if hinted is None or hinted.get("sub") != current.user.id:
+        meant = hinted is not None and hinted.get("sub") in (current.user.id, *current.user.previous_ids)
+        if silent and not meant:
             raise _login_required(request)
+        if hinted is not None and not meant:
+            if asked.asked_at is not None:  # and even so somebody else has logged in
+                raise _login_required(request)
+            return None
     code = await issue_code(context, request, current.session, current.user.id)
     return requests.answer(request.redirect_uri, code=code, state=request.state, iss=context.base_url)
 
@@ -123,7 +132,7 @@ async def issue_code(context: Context, request: AuthorizationRequest, session: S
                 code_challenge=request.code_challenge,
                 auth_time=session.created_at,
                 created_at=now,
-                expires_at=session.expires_at,
+                expires_at=now + CODE_SECONDS,  # the session's once it is redeemed
                 code_hash=hash_of(secret),
                 code_expires_at=now + CODE_SECONDS,
             )

@@ -13,11 +13,11 @@ from flows.sessions import Current
 from flows.signing import Signer
 from oidc import grant as grants
 from oidc import tokens
-from oidc.errors import InvalidGrant, InvalidToken, OAuthError
-from oidc.grant import Grant, GrantRefused, Pair
+from oidc.errors import InsufficientScope, InvalidGrant, InvalidToken, OAuthError
+from oidc.grant import Access, Grant, GrantRefused, Pair
 from oidc.tokens import Person
 from storage.base import Transaction
-from storage.records import User
+from storage.records import Session, User
 
 SECRET_BYTES = 24
 
@@ -48,8 +48,8 @@ async def redeem(
     grant_id, secret = grants.split(code)
     pair = _pair(context, context.token(SECRET_BYTES))
 
-    def change(grant: Grant) -> Grant:
-        return grants.redeem(
+    def change(grant: Grant, session: Session) -> Grant:
+        redeemed = grants.redeem(
             grant,
             secret=secret,
             site=site.id,
@@ -58,8 +58,11 @@ async def redeem(
             pair=pair,
             now=context.now(),
         )
+        return replace(redeemed, expires_at=session.expires_at)
 
-    return await _issued(context, signer, site, await _changed(context, grant_id, change), pair)
+    await signer.ready()
+    live = await _changed(context, grant_id, change)
+    return await _issued(context, signer, site, live, pair, live.grant.nonce)
 
 
 async def refresh(
@@ -67,33 +70,34 @@ async def refresh(
 ) -> Issued:
     """A new pair for the refresh token, which is over then. Raises InvalidGrant; an old one ends the grant.
 
-    `scope` may ask for less in what is told now; the grant keeps what it has (RFC 6749, 6).
+    `scope` may ask for less than the grant has. Raises OAuthError where it asks for more.
     """
     grant_id, family, secret = grants.split_refresh(refresh_token)
     pair = _pair(context, family)
 
-    def change(grant: Grant) -> Grant:
-        if not set(scope.split()) <= set(grant.scope.split()):
-            raise OAuthError("invalid_scope", "scope asks for more than was given.")
-        return grants.refresh(grant, secret=secret, site=site.id, pair=pair)
+    def change(grant: Grant, _: Session) -> Grant:
+        return grants.refresh(grant, secret=secret, site=site.id, pair=pair, scope=scope)
 
-    return await _issued(context, signer, site, await _changed(context, grant_id, change), pair, scope)
+    await signer.ready()
+    # No nonce: that one was for the first ID token (OpenID Connect Core, 12.2).
+    return await _issued(context, signer, site, await _changed(context, grant_id, change), pair, "")
 
 
 async def userinfo(context: Context, access_token: str) -> dict[str, Any]:
-    """The person's claims. Raises InvalidToken."""
+    """The person's claims. Raises InvalidToken, InsufficientScope."""
     grant_id, secret = grants.split(access_token)
 
-    async def work(transaction: Transaction) -> _Live:
+    async def work(transaction: Transaction) -> tuple[User, Access]:
         live = await _live(transaction, context, grant_id)
-        if live is None or context.now() >= grants.access_ends_at(live.grant, secret):
+        access = grants.access_by(live.grant, secret) if live is not None else None
+        if live is None or access is None or context.now() >= access.expires_at:
             raise InvalidToken
-        return live
+        return live.current.user, access
 
-    live = await context.storage.transact(work)
-    if "openid" not in live.grant.scope.split():
-        raise InvalidToken  # a token of plain OAuth is for nothing here (OpenID Connect Core, 5.3.1)
-    return tokens.person_claims(_person(context, live.current.user), live.grant.scope)
+    user, access = await context.storage.transact(work)
+    if "openid" not in access.scope.split():
+        raise InsufficientScope
+    return tokens.person_claims(_person(context, user), access.scope)
 
 
 async def introspect(context: Context, site: RegisteredSite, token: str) -> dict[str, Any]:
@@ -105,23 +109,22 @@ async def introspect(context: Context, site: RegisteredSite, token: str) -> dict
         live = await _live(transaction, context, grant_id)
         if live is None or live.grant.site != site.id:
             return {"active": False}
-        grant, session = live.grant, live.current.session
+        grant, kind = live.grant, "Bearer"
+        access = grants.access_by(grant, rest)
         if grants.is_refresh_token(grant, family, secret):
-            kind, expires_at = "refresh_token", session.expires_at
-        else:
-            kind, expires_at = "access_token", grants.access_ends_at(grant, rest)
-        if context.now() >= expires_at:
+            kind, access = "refresh_token", Access(grant.scope, live.current.session.expires_at)
+        if access is None or context.now() >= access.expires_at:
             return {"active": False}
         return {
             "active": True,
-            "token_type": "Bearer" if kind == "access_token" else "refresh_token",
+            "token_type": kind,
             "client_id": grant.site,
             "sub": grant.user_id,
             "sid": grant.session_id,
-            "scope": grant.scope,
+            "scope": access.scope,
             "iss": context.base_url,
             "aud": grant.site,
-            "exp": int(expires_at),
+            "exp": int(access.expires_at),
             "auth_time": int(grant.auth_time),
         }
 
@@ -131,14 +134,15 @@ async def introspect(context: Context, site: RegisteredSite, token: str) -> dict
 async def give_back(context: Context, site: RegisteredSite, token: str) -> None:
     """Ends the token: an access token alone, with a refresh token all of its grant (RFC 7009, 2.1).
 
+    An old refresh token does it too: whoever gives one back has lost the answer with its successor.
     An unknown one is over already. Raises OAuthError for another site's.
     """
     grant_id, rest = grants.split(token)
-    _, family, secret = grants.split_refresh(token)
+    _, family, _ = grants.split_refresh(token)
 
     def change(grant: Grant) -> Grant:
-        refreshing = grants.is_refresh_token(grant, family, secret)
-        if not refreshing and not grants.access_ends_at(grant, rest):
+        refreshing = grants.is_of_family(grant, family)
+        if not refreshing and grants.access_by(grant, rest) is None:
             return grant
         if grant.site != site.id:
             raise OAuthError("unauthorized_client", "The token was given to another client.")
@@ -154,7 +158,7 @@ def _pair(context: Context, family: str) -> Pair:
     return Pair(context.token(SECRET_BYTES), family, context.token(SECRET_BYTES), ends_at)
 
 
-async def _changed(context: Context, grant_id: str, change: Callable[[Grant], Grant]) -> _Live:
+async def _changed(context: Context, grant_id: str, change: Callable[[Grant, Session], Grant]) -> _Live:
     """The grant after `change`, standing on a login that is good. Raises InvalidGrant."""
 
     async def work(transaction: Transaction) -> _Live | None:
@@ -162,7 +166,9 @@ async def _changed(context: Context, grant_id: str, change: Callable[[Grant], Gr
         if live is None:
             return None
         try:
-            changed = await transaction.grants.update(grant_id, change, now=context.now())
+            changed = await transaction.grants.update(
+                grant_id, lambda grant: change(grant, live.current.session), now=context.now()
+            )
         except GrantRefused:
             return None
         return replace(live, grant=changed) if changed is not None else None
@@ -188,21 +194,20 @@ async def _live(transaction: Transaction, context: Context, grant_id: str) -> _L
 
 
 async def _issued(
-    context: Context, signer: Signer, site: RegisteredSite, live: _Live, pair: Pair, scope: str = ""
+    context: Context, signer: Signer, site: RegisteredSite, live: _Live, pair: Pair, nonce: str
 ) -> Issued:
     grant, session, now = live.grant, live.current.session, context.now()
-    scope = scope or grant.scope
     id_token = ""
-    if "openid" in scope.split():
+    if "openid" in grant.access_scope.split():
         claims = tokens.id_claims(
             _person(context, live.current.user),
-            scope,
+            grant.access_scope,
             issuer=context.base_url,
             site=site.id,
             session_id=session.id,
             provider=session.provider,
             auth_time=grant.auth_time,
-            nonce=grant.nonce,
+            nonce=nonce,
             now=now,
             expires_at=pair.access_expires_at,
         )
@@ -211,7 +216,7 @@ async def _issued(
         access_token=grants.join(grant.id, pair.access),
         refresh_token=grants.join(grant.id, grants.join(pair.family, pair.refresh)),
         id_token=id_token,
-        scope=scope,
+        scope=grant.access_scope,
         expires_in=max(0, int(pair.access_expires_at - now)),
     )
 

@@ -12,6 +12,7 @@ from Crypto.Cipher import AES
 from joserfc.jwk import ECKey, RSAKey
 
 from config.sections import RegisteredSite
+from errors import StoreUnavailable
 from flows.context import Context
 from oidc import keys, tokens
 from oidc.keys import Key, Turn
@@ -35,6 +36,10 @@ class Signer:
         self._looked_at = float("-inf")
         self._looking = asyncio.Lock()
         self._unreadable: set[str] = set()
+
+    async def ready(self) -> None:
+        """Raises StoreUnavailable now rather than when something that happens once has happened."""
+        await self._current()
 
     async def public_set(self) -> dict[str, Any]:
         return keys.public_set(await self._current(), self._context.now())
@@ -64,7 +69,12 @@ class Signer:
         if self._context.now() >= self._looked_at + LOOK_SECONDS:
             async with self._looking:
                 if self._context.now() >= self._looked_at + LOOK_SECONDS:
-                    await self._look()
+                    try:
+                        await self._look()
+                    except StoreUnavailable:
+                        if not self._keys:
+                            raise
+                        self._looked_at = self._context.now()  # those known are good for longer than that
         return self._keys
 
     async def _look(self) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import http
 import json
 from typing import Any
-from urllib.parse import unquote_plus, urlencode
+from urllib.parse import unquote_plus, urlsplit
 
 from config.sections import RegisteredSite
+from config.values import origin_of
 from errors import BadRequest, SaomaError, StoreUnavailable, Unauthenticated
 from flows import authorize, grants, sessions
 from flows.authorize import Asked
 from flows.grants import Issued
 from flows.sites import authenticated
 from handlers.base import BaseHandler, PageHandler
-from oidc import tokens
-from oidc.errors import InvalidClient, InvalidToken, OAuthError
+from oidc import requests, tokens
+from oidc.errors import InsufficientScope, InvalidClient, InvalidToken, OAuthError, Unredirectable
 from oidc.requests import Refused, answer
 
 PUBLIC_SECONDS = 300  # that discovery and keys may be kept
@@ -33,10 +32,7 @@ class Authorize(PageHandler):
 
     async def post(self) -> None:
         # On to GET: a form that another site's page has sent comes without our cookie (SameSite).
-        given = [
-            (name, value) for name in self.request.body_arguments for value in self.get_body_arguments(name)
-        ]
-        self.redirect(f"{tokens.AUTHORIZE}?{urlencode(given)}", status=303)
+        self.redirect(f"{tokens.AUTHORIZE}?{_form_query(self.request.body)}", status=303)
 
     async def _answer(self, query: str) -> None:
         context = self.context
@@ -76,6 +72,10 @@ class OAuthHandler(BaseHandler):
             if origin in public:
                 self.set_header("Access-Control-Allow-Origin", origin)
 
+    def may_be_kept(self) -> None:
+        self.set_header("Cache-Control", f"public, max-age={PUBLIC_SECONDS}")
+        self.clear_header("Pragma")
+
     def options(self) -> None:
         self.set_header("Access-Control-Allow-Methods", "GET, POST")
         self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
@@ -97,7 +97,10 @@ class OAuthHandler(BaseHandler):
         self.write_json({"error": code, "error_description": message})
 
     def form(self) -> dict[str, str]:
-        """The form's fields. Raises OAuthError where one is given twice, or there is no form."""
+        """The form's fields, without the blank ones (RFC 6749, 3.2).
+
+        Raises OAuthError where one is given twice, or there is no form.
+        """
         kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "application/x-www-form-urlencoded":
             raise OAuthError("invalid_request", "The body should be application/x-www-form-urlencoded.")
@@ -109,44 +112,39 @@ class OAuthHandler(BaseHandler):
                 fields[name] = values[0].decode("utf-8")
             except UnicodeDecodeError:
                 raise OAuthError("invalid_request", "The body is no UTF-8.") from None
-        return fields
+        return {name: value for name, value in fields.items() if value}
 
     def site(self, form: dict[str, str], *, public_too: bool = True) -> RegisteredSite:
         """The site that asks: by Basic, by the form, or a public one by its name. Raises InvalidClient."""
-        site_id, secret = self._credentials(form)
-        if not secret:
-            site = self.context.settings.site_of(site_id)
-            if site is not None and site.public and public_too:
-                return site
+        settings = self.context.settings
+        if self.authorization("Basic"):
+            name, secret = self.basic()
+            site_id = unquote_plus(name)
+            if "client_secret" in form:
+                raise OAuthError("invalid_request", "Authenticate in one way only.")
+            if site_id and form.get("client_id", site_id) != site_id:
+                raise OAuthError("invalid_request", "client_id is not the one that has authenticated.")
         else:
-            found = authenticated(self.context.settings, site_id, secret)
-            if found is not None:
-                return found
-        self.set_header("WWW-Authenticate", 'Basic realm="saoma"')
-        raise InvalidClient
-
-    def _credentials(self, form: dict[str, str]) -> tuple[str, str]:
-        """Id and secret, "" where there are none. By Basic they are form-encoded first (RFC 6749, 2.3.1)."""
-        basic = self.authorization("Basic")
-        if not basic:
-            return form.get("client_id", ""), form.get("client_secret", "")
-        if "client_secret" in form:
-            raise OAuthError("invalid_request", "Authenticate in one way only.")
-        try:
-            decoded = base64.b64decode(basic, validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError):
-            decoded = ""
-        site_id, _, secret = (unquote_plus(part) for part in decoded.partition(":"))
-        if form.get("client_id", site_id) != site_id:
-            raise OAuthError("invalid_request", "client_id is not the one that has authenticated.")
-        return site_id, secret
+            site_id, secret = form.get("client_id", ""), form.get("client_secret", "")
+        if secret:
+            found = authenticated(settings, site_id, secret)
+            if found is None and self.authorization("Basic"):
+                # There it is form-encoded first (RFC 6749, 2.3.1), though many programs send it as it is.
+                found = authenticated(settings, site_id, unquote_plus(secret))
+        else:
+            known = settings.site_of(site_id)
+            found = known if known is not None and known.public and public_too else None
+        if found is None:
+            self.set_header("WWW-Authenticate", 'Basic realm="saoma"')
+            raise InvalidClient
+        return found
 
 
 class Discovery(OAuthHandler):
     any_origin = True
 
     def get(self) -> None:
-        self.set_header("Cache-Control", f"public, max-age={PUBLIC_SECONDS}")
+        self.may_be_kept()
         locales = [tag for tag, _ in self.texts().languages]
         self.write_json(tokens.discovery(self.context.base_url, locales))
 
@@ -156,7 +154,7 @@ class Jwks(OAuthHandler):
 
     async def get(self) -> None:
         document = await self.services.signer.public_set()
-        self.set_header("Cache-Control", f"public, max-age={PUBLIC_SECONDS}")
+        self.may_be_kept()
         self.write_json(document)
 
 
@@ -189,10 +187,13 @@ class Token(OAuthHandler):
 
 class Userinfo(OAuthHandler):
     async def get(self) -> None:
+        token = self.authorization("Bearer")
         try:
-            claims = await grants.userinfo(self.context, self.authorization("Bearer"))
-        except InvalidToken:
-            self.set_header("WWW-Authenticate", 'Bearer realm="saoma", error="invalid_token"')
+            claims = await grants.userinfo(self.context, token)
+        except (InvalidToken, InsufficientScope) as error:
+            # Who brings no token is told no error (RFC 6750, 3.1).
+            told = f', error="{error.code}"' if token else ""
+            self.set_header("WWW-Authenticate", f'Bearer realm="saoma"{told}')
             raise
         self.write_json(claims)
 
@@ -225,7 +226,7 @@ class Logout(PageHandler):
         return "_xsrf" in self.request.body_arguments  # what comes from a site's page is sent on to GET
 
     async def get(self) -> None:
-        given = {name: self.get_query_argument(name) for name in self.request.query_arguments}
+        given = _single(self.request.query)
         back = await self._back(given)
         current = await self.current()
         hinted = await self._hinted(given)
@@ -233,18 +234,16 @@ class Logout(PageHandler):
             await sessions.end(self.context, current.session)
             self.drop_cookie(self.cookie_names.session)
         elif current is not None:
+            self.set_policy(form_target=_source_of(back))  # browsers check where a form leads in the end
             self.render("sign_out.html", action=f"{tokens.LOGOUT}?{self.request.query}")
             return
         self.redirect(back)
 
     async def post(self) -> None:
         if not self.acts_on_cookie:
-            given = {name: self.get_body_argument(name) for name in self.request.body_arguments}
-            self.redirect(f"{tokens.LOGOUT}?{urlencode(given)}", status=303)
+            self.redirect(f"{tokens.LOGOUT}?{_form_query(self.request.body)}", status=303)
             return
-        back = await self._back(
-            {name: self.get_query_argument(name) for name in self.request.query_arguments}
-        )
+        back = await self._back(_single(self.request.query))
         current = await self.current()
         if current is not None:
             await sessions.end(self.context, current.session)
@@ -267,6 +266,27 @@ class Logout(PageHandler):
         if site is None or (audience and audience != site_id) or target not in site.post_logout_redirect_uris:
             raise BadRequest("This post_logout_redirect_uri is not registered for the client.")
         return answer(target, state=given["state"]) if given.get("state") else target
+
+
+def _source_of(address: str) -> str:
+    """How a policy names where `address` is: an origin, or an app's own scheme; "" of a path of ours."""
+    scheme = urlsplit(address).scheme
+    return origin_of(address) or (f"{scheme}:" if scheme else "")
+
+
+def _form_query(body: bytes) -> str:
+    """A form's body as a query. Raises Unredirectable where it is none."""
+    query = body.decode("latin-1")
+    requests.parse_query(query)
+    return query
+
+
+def _single(query: str) -> dict[str, str]:
+    """Each parameter's value. Raises Unredirectable where there is more than one."""
+    values = requests.parse_query(query)
+    if any(len(given) > 1 for given in values.values()):
+        raise Unredirectable("A parameter is given more than once.")
+    return {name: given[0] for name, given in values.items()}
 
 
 def _required(form: dict[str, str], name: str) -> str:

@@ -40,6 +40,15 @@ class InvalidToken(OAuthError):
         super().__init__("invalid_token", "The access token is not valid.")
 
 
+class InsufficientScope(OAuthError):
+    """The access token is good, but not for this (RFC 6750, 3.1)."""
+
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__("insufficient_scope", "The access token was not given for scope openid.")
+
+
 class Unredirectable(OAuthError):
     """The request names no site and address of ours, so the answer stays here (RFC 6749, 4.1.2.1)."""
 

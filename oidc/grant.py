@@ -14,6 +14,8 @@ import hmac
 import re
 from dataclasses import dataclass, replace
 
+from oidc.errors import OAuthError
+
 CODE_SECONDS = 60.0
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}\Z")  # RFC 7636, 4.1
@@ -45,9 +47,11 @@ class Grant:
     refresh_hash: bytes = b""
     access_hash: bytes = b""
     access_expires_at: float = 0.0
+    access_scope: str = ""
     # The access token before the last refresh: requests with it may be on their way.
     former_access_hash: bytes = b""
     former_access_expires_at: float = 0.0
+    former_access_scope: str = ""
     revoked: bool = False
 
 
@@ -59,6 +63,14 @@ class Pair:
     family: str  # the same in all refresh tokens of a grant
     refresh: str
     access_expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What an access token is good for."""
+
+    scope: str
+    expires_at: float
 
 
 def join(grant_id: str, secret: str) -> str:
@@ -99,34 +111,39 @@ def redeem(
     if grant.redeemed:
         return replace(grant, revoked=True)
     _require(now < grant.code_expires_at)
-    return _with(replace(grant, redeemed=True, family_hash=hash_of(pair.family)), pair)
+    return _with(replace(grant, redeemed=True, family_hash=hash_of(pair.family)), pair, grant.scope)
 
 
-def refresh(grant: Grant, *, secret: str, site: str, pair: Pair) -> Grant:
-    """The grant with new tokens, or revoked where the refresh token is an old one. Raises GrantRefused.
+def refresh(grant: Grant, *, secret: str, site: str, pair: Pair, scope: str = "") -> Grant:
+    """The grant with new tokens, or revoked where the refresh token is an old one.
 
-    `pair.family` is the one that came with `secret`.
+    `pair.family` is the one that came with `secret`. `scope` may ask for less than the grant's in the access
+    token; the grant keeps what it has (RFC 6749, 6). Raises GrantRefused; OAuthError where it asks for more.
     """
     _require(grant.site == site and not grant.revoked and _is(grant.family_hash, pair.family))
     if not _is(grant.refresh_hash, secret):
         return replace(grant, revoked=True)
+    asked, given = scope.split(), grant.scope.split()
+    if not set(asked) <= set(given):
+        raise OAuthError("invalid_scope", "scope asks for more than was given.")
     former = replace(
         grant,
         former_access_hash=grant.access_hash,
         former_access_expires_at=grant.access_expires_at,
+        former_access_scope=grant.access_scope,
     )
-    return _with(former, pair)
+    return _with(former, pair, " ".join(known for known in given if known in asked or not asked))
 
 
-def access_ends_at(grant: Grant, secret: str) -> float:
-    """Until when the access token with this secret is good; 0.0 where it is not the grant's."""
-    if grant.revoked or not grant.redeemed:
-        return 0.0
-    if _is(grant.access_hash, secret):
-        return grant.access_expires_at
-    if _is(grant.former_access_hash, secret):
-        return grant.former_access_expires_at
-    return 0.0
+def access_by(grant: Grant, secret: str) -> Access | None:
+    """What the access token with this secret is good for; None where it is not the grant's, or was ended."""
+    access = None
+    if grant.redeemed and not grant.revoked:
+        if _is(grant.access_hash, secret):
+            access = Access(grant.access_scope, grant.access_expires_at)
+        elif _is(grant.former_access_hash, secret):
+            access = Access(grant.former_access_scope, grant.former_access_expires_at)
+    return access if access is not None and access.expires_at else None
 
 
 def without_access(grant: Grant, secret: str) -> Grant:
@@ -138,20 +155,26 @@ def without_access(grant: Grant, secret: str) -> Grant:
     return grant
 
 
+def is_of_family(grant: Grant, family: str) -> bool:
+    """Whether a refresh token with this family is the grant's, or was."""
+    return not grant.revoked and _is(grant.family_hash, family)
+
+
 def is_refresh_token(grant: Grant, family: str, secret: str) -> bool:
     """Whether it is the grant's current refresh token."""
-    return not grant.revoked and _is(grant.family_hash, family) and _is(grant.refresh_hash, secret)
+    return is_of_family(grant, family) and _is(grant.refresh_hash, secret)
 
 
 def hash_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def _with(grant: Grant, pair: Pair) -> Grant:
+def _with(grant: Grant, pair: Pair, scope: str) -> Grant:
     return replace(
         grant,
         access_hash=hash_of(pair.access),
         access_expires_at=pair.access_expires_at,
+        access_scope=scope,
         refresh_hash=hash_of(pair.refresh),
     )
 

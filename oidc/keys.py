@@ -18,6 +18,8 @@ from joserfc.jwk import Key as AnyKey
 ALGORITHMS = ("RS256", "ES256")
 AHEAD_SECONDS = 2 * 86400.0  # that a key is published before its turn
 AFTER_SECONDS = 7 * 86400.0  # and after it
+KNOWN_SECONDS = 3600.0  # by then whoever keeps our key set has looked again
+TOKEN_SECONDS = 86400.0  # that a signed token is good for, at most
 
 PrivateKey = RSAKey | ECKey
 
@@ -52,7 +54,9 @@ def next_turn(known: Iterable[Turn], lifetime: float, now: float) -> Turn | None
     ahead = min(AHEAD_SECONDS, lifetime / 2)
     if now < last.signs_until - ahead:
         return None
-    start = max(last.signs_until, now)
+    # After a pause the last one goes on until everybody knows the next, if its own end is not too near.
+    known_at = min(now + KNOWN_SECONDS, last.expires_at - TOKEN_SECONDS)
+    start = max(last.signs_until, known_at, now)
     return Turn(last.number + 1, start, start + lifetime)
 
 
@@ -80,12 +84,13 @@ def sign(key: Key, claims: Mapping[str, Any], kind: str = "JWT") -> str:
     return jwt.encode(header, dict(claims), key.private)
 
 
-def verified(keys: Iterable[Key], token: str) -> dict[str, Any] | None:
-    """The claims of a token that we signed, however old; None for any other."""
+def verified(keys: Iterable[Key], token: str, kind: str = "JWT") -> dict[str, Any] | None:
+    """The claims of a token of this kind that we signed, however old; None for any other."""
     ours: list[AnyKey] = [key.private for key in keys]
     if not ours:
         return None
     try:
-        return dict(jwt.decode(token, KeySet(ours), algorithms=list(ALGORITHMS)).claims)
+        decoded = jwt.decode(token, KeySet(ours), algorithms=list(ALGORITHMS))
     except (JoseError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    return dict(decoded.claims) if decoded.header.get("typ") == kind else None

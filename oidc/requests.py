@@ -19,6 +19,8 @@ UNIONID = "urn:saoma:unionid"  # claim of the same scope
 SCOPES = ("openid", "profile", "offline_access", IDENTITIES)
 PROMPTS = frozenset({"none", "login", "consent", "select_account"})
 
+# What a browser sends, or keeps where it stands in a link: it survives the way over the login page.
+_QUERY = re.compile(r"[!-\[\]-~]*\Z")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}\Z")  # of S256 (RFC 7636, 4.2)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -65,6 +67,8 @@ def parse_query(query: str) -> dict[str, list[str]]:
     """Each parameter's values. Raises Unredirectable for what is no text, or too long."""
     if len(query) > MAX_QUERY:
         raise Unredirectable(f"The request is longer than {MAX_QUERY} characters.")
+    if not _QUERY.match(query):
+        raise Unredirectable("The request is not understood.")
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=50)
     except ValueError:
@@ -91,7 +95,8 @@ def parse(values: Mapping[str, Sequence[str]], clients: Iterable[Client]) -> Aut
     twice = sorted(name for name, given in values.items() if len(given) > 1)
     if twice:
         raise refuse("invalid_request", f"{_printable(twice[0])} is given more than once.")
-    given = {name: value[0] for name, value in values.items()}
+    # One without a value counts as left out (RFC 6749, 3.1).
+    given = {name: value[0] for name, value in values.items() if value[0]}
     if not state or len(state) > MAX_STATE or _CONTROL.search(state):
         raise refuse("invalid_request", f"state is required, at most {MAX_STATE} characters.")
     if given.get("response_type", "") != "code":
@@ -151,4 +156,4 @@ def answer(redirect_uri: str, **parameters: str) -> str:
 
 
 def _printable(name: str) -> str:
-    return "".join(character for character in name if character.isprintable())[:40]
+    return re.sub(r"[^A-Za-z0-9_.:-]", "", name)[:40]  # a description has no quotes and is ASCII

@@ -77,8 +77,9 @@ CREATE TABLE grants (
     auth_time REAL NOT NULL, created_at REAL NOT NULL, expires_at REAL NOT NULL,
     code_hash BLOB NOT NULL, code_expires_at REAL NOT NULL, redeemed INTEGER NOT NULL,
     family_hash BLOB NOT NULL, refresh_hash BLOB NOT NULL,
-    access_hash BLOB NOT NULL, access_expires_at REAL NOT NULL,
-    former_access_hash BLOB NOT NULL, former_access_expires_at REAL NOT NULL, revoked INTEGER NOT NULL
+    access_hash BLOB NOT NULL, access_expires_at REAL NOT NULL, access_scope TEXT NOT NULL,
+    former_access_hash BLOB NOT NULL, former_access_expires_at REAL NOT NULL,
+    former_access_scope TEXT NOT NULL, revoked INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX grants_by_session ON grants (session_id);
 CREATE INDEX grants_by_user ON grants (user_id);
