@@ -64,13 +64,16 @@ async def a_backend() -> AsyncIterator[Backend]:
 
 
 @asynccontextmanager
-async def relaying(folder, mode: Mode = Mode.SAFE, **document: Any) -> AsyncIterator[tuple[World, Backend]]:
+async def relaying(
+    folder, mode: Mode = Mode.SAFE, *, address: str = "{url}", **document: Any
+) -> AsyncIterator[tuple[World, Backend]]:
     async with a_backend() as backend:
-        wechat = {"forward_url": backend.url, **document.pop("wechat", {})}
+        url = address.format(url=backend.url)
+        wechat = {"forward_url": url, **document.pop("wechat", {})}
         made_relays: list[Relay] = []
 
         def to_the_backend(gate: Gate) -> Relay:
-            made_relays.append(Relay(backend.url, gate, time.time))
+            made_relays.append(Relay(url, gate, time.time))
             return made_relays[-1]
 
         async with made(folder, mode=mode, wechat=wechat, relay=to_the_backend, **document) as world:
@@ -182,8 +185,7 @@ async def test_a_late_backend_costs_wechat_no_answer(tmp_path, expect_log, monke
 
 
 async def test_a_backend_that_is_down(tmp_path, expect_log):
-    async with relaying(tmp_path) as (world, _):
-        world.deliveries._relay._url = "http://127.0.0.1:1/"  # type: ignore[union-attr]
+    async with relaying(tmp_path, address="http://127.0.0.1:1/") as (world, _):
         expect_log("gives no answer .ConnectionRefusedError")
         assert await world.deliveries.accept(world.push(world.person(), TEXT)) == SUCCESS
 
@@ -275,8 +277,7 @@ async def test_a_welcome_of_ours_stays_the_answer_on_redelivery(tmp_path):
 
 
 async def test_an_address_with_a_query_keeps_it(tmp_path):
-    async with relaying(tmp_path) as (world, backend):
-        world.deliveries._relay._url += "?team=a"  # type: ignore[union-attr]
+    async with relaying(tmp_path, address="{url}?team=a") as (world, backend):
         push = world.push(world.person(), TEXT)
         await world.deliveries.accept(push)
         assert backend.received[0][0] == f"team=a&{push.query}"
