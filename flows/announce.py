@@ -11,12 +11,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from config.sections import RegisteredSite
+from flows import pictures
 from flows.context import Context
 from storage.base import Transaction
 from storage.records import Notice, Session, User
+from tickets import Ticket
 
 WEBHOOK = "webhook:"
 LOGOUT = "logout:"
+CAUSE_BYTES = 12  # of a cause by chance, for what has no name of its own
 KEEP_SECONDS = 7 * 86400.0  # that an outcome can be looked at
 
 
@@ -33,19 +37,70 @@ async def announce(
 
     `cause` names what happened (a ticket's id, say): the same event of the same cause is announced once.
     """
-    sites = [
+    sites = listening(context, event)
+    if not sites:
+        return
+    now = context.now()
+    text = _payload(event, data, now)
+    for site in sites:
+        endpoint = f"{WEBHOOK}{site.id}"
+        await transaction.outbox.add(
+            _notice(endpoint, _name(context, f"{event} {cause}"), person, event, text, now)
+        )
+
+
+async def announce_person(
+    transaction: Transaction, context: Context, event: str, user: User, *, cause: str, **more: Any
+) -> None:
+    """As `announce`, with the person as they are then and whatever else there is to tell."""
+    if listening(context, event):
+        data = {"user": described(context, user), **more}
+        await announce(transaction, context, event, data, person=user.id, cause=cause)
+
+
+async def announce_update(
+    transaction: Transaction, context: Context, before: User, after: User, *, cause: str
+) -> None:
+    """What of the person is other than the sites were told, if anything is."""
+    changed = [
+        name
+        for name in ("name", "picture", "blocked", "previous_ids")
+        if getattr(after, name) != getattr(before, name)
+    ]
+    if changed:
+        await announce_person(transaction, context, "user.updated", after, cause=cause, changed=changed)
+
+
+async def announce_login(
+    transaction: Transaction,
+    context: Context,
+    event: str,
+    ticket: Ticket,
+    user: User,
+    *,
+    cause: str,
+    **more: str,
+) -> None:
+    """As `announce_person`, with what the ticket tells of the login."""
+    device = ticket.device
+    login = {
+        "ticket_id": ticket.id,
+        "method": ticket.method,
+        "site": ticket.site,
+        "address": device.address,
+        "browser": device.browser,
+        "system": device.system,
+    }
+    await announce_person(transaction, context, event, user, cause=cause, **login, **more)
+
+
+def listening(context: Context, event: str) -> list[RegisteredSite]:
+    """The sites whose webhook wants the event; where there are none, nothing need be found out for them."""
+    return [
         site
         for site in context.settings.sites
         if site.webhook_url and (not site.webhook_events or event in site.webhook_events)
     ]
-    if not sites:
-        return
-    now = context.now()
-    payload = {"type": event, "timestamp": datetime.fromtimestamp(now, UTC).isoformat(), "data": data}
-    text = json.dumps(payload, ensure_ascii=False)
-    name = f"msg_{context.mac('notice', f'{event} {cause}')[:32]}"
-    for site in sites:
-        await _add(transaction, f"{WEBHOOK}{site.id}", name, person, event, text, now)
 
 
 async def announce_logout(transaction: Transaction, context: Context, session: Session) -> None:
@@ -56,39 +111,55 @@ async def announce_logout(transaction: Transaction, context: Context, session: S
     now = context.now()
     for grant in await transaction.grants.of_session(session.id, now=now):
         if grant.site in listening:
-            name = f"msg_{context.mac('notice', f'logout {grant.site} {session.id}')[:32]}"
+            name = _name(context, f"logout {grant.site} {session.id}")
             text = json.dumps({"sub": grant.user_id, "sid": session.id})
             endpoint = f"{LOGOUT}{grant.site}"
-            await _add(transaction, endpoint, name, grant.user_id, "logout", text, now)
+            await transaction.outbox.add(_notice(endpoint, name, grant.user_id, "logout", text, now))
 
 
-def described(user: User) -> dict[str, Any]:
-    """A person as webhooks tell of them."""
+def new_test(context: Context, site: RegisteredSite) -> Notice:
+    """A notice to the site's webhook that nothing has happened for; it waits in nobody's line."""
+    now, name = context.now(), _name(context, f"test {context.token(16)}")
+    return _notice(f"{WEBHOOK}{site.id}", name, name, "test", _payload("test", {}, now), now)
+
+
+def described(context: Context, user: User) -> dict[str, Any]:
+    """A person as webhooks tell of them; `picture` is where it is served here."""
     return {
         "id": user.id,
         "previous_ids": list(user.previous_ids),
         "name": user.name,
+        "picture": pictures.address(context, user),
         "blocked": user.blocked,
-        "identities": [
-            {"provider": known.provider, "subject": known.subject, "following": known.following}
-            for known in user.identities
-        ],
+        "identities": identities(user),
         "unionid": user.unionid,
     }
 
 
-async def _add(
-    transaction: Transaction, endpoint: str, name: str, person: str, event: str, text: str, now: float
-) -> None:
-    await transaction.outbox.add(
-        Notice(
-            endpoint=endpoint,
-            id=name,
-            person=person,
-            event=event,
-            payload=text,
-            created_at=now,
-            due_at=now,
-            expires_at=now + KEEP_SECONDS,
-        )
+def identities(user: User) -> list[dict[str, Any]]:
+    return [
+        {"provider": known.provider, "subject": known.subject, "following": known.following}
+        for known in user.identities
+    ]
+
+
+def _name(context: Context, what: str) -> str:
+    return f"msg_{context.mac('notice', what)[:32]}"
+
+
+def _payload(event: str, data: Mapping[str, Any], now: float) -> str:
+    document = {"type": event, "timestamp": datetime.fromtimestamp(now, UTC).isoformat(), "data": data}
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _notice(endpoint: str, name: str, person: str, event: str, text: str, now: float) -> Notice:
+    return Notice(
+        endpoint=endpoint,
+        id=name,
+        person=person,
+        event=event,
+        payload=text,
+        created_at=now,
+        due_at=now,
+        expires_at=now + KEEP_SECONDS,
     )

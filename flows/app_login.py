@@ -10,7 +10,8 @@ from app.keys import KeysUnavailable, RemoteKeys
 from app.token import Claims, Keys, Policy, TokenRefused, key_id, verify
 from errors import Forbidden, LoginRefused, MethodUnavailable, TicketUnknown, Unauthenticated
 from flows.context import Context
-from flows.scan import USER_ID_BYTES, site_name
+from flows.people import meet
+from flows.scan import note_refusal, site_name
 from flows.tickets import APP
 from storage.base import Transaction
 from storage.records import Profile, User
@@ -69,7 +70,7 @@ class AppLogin:
 
             return await transaction.tickets.update(ticket_id, change, now=now)
 
-        ticket = await self._change(ticket_id, work)
+        ticket = await self._change(ticket_id, person, work)
         return Scanned(ticket, site_name(context, ticket.site), self._handle(ticket_id, scanner).decode())
 
     async def confirm(self, ticket_id: str, person: Claims, handle: str) -> Ticket:
@@ -120,29 +121,37 @@ class AppLogin:
             await allowed(transaction, now)
             return await transaction.tickets.update(ticket_id, change, now=now)
 
-        return await self._change(ticket_id, work)
+        return await self._change(ticket_id, person, work)
 
-    async def _change(self, ticket_id: str, work: Callable[[Transaction], Awaitable[Ticket]]) -> Ticket:
-        ticket = await self._context.storage.transact(work)
+    async def _change(
+        self, ticket_id: str, person: Claims, work: Callable[[Transaction], Awaitable[Ticket]]
+    ) -> Ticket:
+        try:
+            ticket = await self._context.storage.transact(work)
+        except LoginRefused:
+            await self._note_refusal(ticket_id, person)
+            raise
         await self._context.broker.publish(ticket_id)
         return ticket
 
+    async def _note_refusal(self, ticket_id: str, person: Claims) -> None:
+        """In work of its own: what was refused has been taken back."""
+        context = self._context
+
+        async def work(transaction: Transaction) -> None:
+            ticket = await transaction.tickets.get(ticket_id, now=context.now())
+            user = await transaction.users.by_identity(PROVIDER, person.subject)
+            if ticket is not None and user is not None and user.blocked:
+                await note_refusal(transaction, context, ticket, user, "blocked", "blocked")
+
+        await context.storage.transact(work)
+
     async def _seen(self, transaction: Transaction, person: Claims, now: float) -> User:
         """The person, stored or refreshed with what the token tells of them."""
-        user = await transaction.users.upsert_identity(
-            PROVIDER,
-            person.subject,
-            following=True,
-            event_at=now,
-            new_id=self._context.token(USER_ID_BYTES),
-            now=now,
-        )
+        told = Profile(nickname=person.name, picture=person.picture)
+        user = await meet(transaction, self._context, PROVIDER, person.subject, event_at=now, told=told)
         if user.blocked:
             raise LoginRefused
-        if person.name or person.picture:
-            profile = Profile(nickname=person.name, picture=person.picture)
-            # No unionid: that comes from the platform alone (security rule 9).
-            await transaction.users.update_profile(PROVIDER, person.subject, profile, unionid="", now=now)
         return user
 
     def _handle(self, ticket_id: str, scanner: Scanner) -> bytes:

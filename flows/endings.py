@@ -18,10 +18,15 @@ async def end_session(
     """`reason`: "logout", "not_me", "unfollowed", "blocked", "replaced" or "deleted"."""
     if session is None or session.revoked:
         return
+    await announce_end(transaction, context, session, reason)
+    await transaction.sessions.revoke(session.id)
+
+
+async def announce_end(transaction: Transaction, context: Context, session: Session, reason: str) -> None:
+    """What the sites hear of it, for whoever then ends the session in a way of their own."""
     await announce_logout(transaction, context, session)
     data = {"session_id": session.id, "user_id": session.user_id, "reason": reason}
     await announce(transaction, context, "session.ended", data, person=session.user_id, cause=session.id)
-    await transaction.sessions.revoke(session.id)
 
 
 async def end_sessions_of(

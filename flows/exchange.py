@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from errors import LoginRefused, TicketUnknown, TransitionRefused
+from flows.announce import announce_login
 from flows.context import Context
-from flows.endings import end_session
+from flows.endings import announce_end, end_session
 from flows.redirects import HOME, allowed
-from flows.scan import login_line
+from flows.scan import login_line, note_refusal
 from flows.tickets import held_ticket
 from storage.base import Transaction
 from storage.records import Session, User
@@ -41,7 +42,7 @@ async def exchange(context: Context, ticket_id: str, secret: str, *, former_toke
         advance(ticket, Event.EXCHANGE, now)  # raises where that is not allowed
         user = await _require_welcome(transaction, ticket)
         session = _session(context, ticket, user, token, now)
-        await _win(transaction, session, now)
+        await _win(transaction, context, session, now)
         # Again, now that the session is there: whoever leaves or is blocked meanwhile has either been seen
         # here or finds this session to end.
         try:
@@ -54,6 +55,15 @@ async def exchange(context: Context, ticket_id: str, secret: str, *, former_toke
             raise
         await transaction.users.count_login(user.id, ticket_id, now=now)
         await transaction.logins.append(login_line(ticket, user.id, "success", now))
+        await announce_login(
+            transaction,
+            context,
+            "login.succeeded",
+            ticket,
+            user,
+            cause=session.id,
+            session_id=session.id,
+        )
         if former_token:
             former = await transaction.sessions.get(hash_secret(former_token))
             await end_session(transaction, context, former, "replaced")
@@ -78,12 +88,14 @@ async def _require_welcome(transaction: Transaction, ticket: Ticket) -> User:
     return user
 
 
-async def _win(transaction: Transaction, session: Session, now: float) -> None:
+async def _win(transaction: Transaction, context: Context, session: Session, now: float) -> None:
     """Makes the ticket's one session this one, or raises TransitionRefused."""
     stored = await transaction.sessions.create(session)
     if stored.id == session.id:
         return
     repeat = now < stored.created_at + EXCHANGE_REPEAT_SECONDS
+    if repeat and not stored.revoked:
+        await announce_end(transaction, context, stored, "replaced")
     if not (repeat and await transaction.sessions.replace(stored, session)):
         raise TransitionRefused("This login has been collected.")
 
@@ -107,7 +119,13 @@ async def _log_refusal(context: Context, ticket_id: str, error: LoginRefused) ->
     async def work(transaction: Transaction) -> None:
         now = context.now()
         ticket = await transaction.tickets.get(ticket_id, now=now)
-        if ticket is not None and ticket.state is State.CONFIRMED:
+        if ticket is None or ticket.state is not State.CONFIRMED:
+            return
+        user = await transaction.users.get(ticket.user_id)
+        if user is None:
             await transaction.logins.append(login_line(ticket, ticket.user_id, error.code, now))
+        else:
+            reason = "blocked" if user.blocked else "not_following"
+            await note_refusal(transaction, context, ticket, user, error.code, reason)
 
     await context.storage.transact(work)

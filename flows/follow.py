@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flows.announce import announce_person
 from flows.context import Context
 from flows.endings import end_sessions_of
 from flows.scan import PROVIDER, Outcome, seen_following
@@ -28,6 +29,9 @@ async def unfollowed(transaction: Transaction, context: Context, message: Messag
     identity = user.identity(PROVIDER, message.openid)
     if identity is None or identity.following:
         return Outcome()  # came back since: a newer event has been applied
+    if identity.event_at == message.created_at:
+        cause = f"{PROVIDER} {message.openid} {message.created_at}"
+        await announce_person(transaction, context, "user.unfollowed", user, cause=cause)
     revoked = await revoke_pending(transaction, user.id, PROVIDER, context.now())
     if context.settings.wechat.unfollow == "end_sessions":
         await end_sessions_of(transaction, context, user.id, "unfollowed", provider=PROVIDER)

@@ -7,7 +7,9 @@ import logging
 
 import background
 from errors import StoreUnavailable
+from flows.announce import CAUSE_BYTES, announce_update
 from flows.context import Context
+from flows.endings import end_sessions_of
 from flows.scan import PROVIDER
 from storage.base import Transaction
 from storage.records import Profile, User
@@ -67,15 +69,21 @@ class ProfileFetcher:
             log.warning("WeChat answered with another person's profile; it is dropped")
             return
 
+        context, cause = self._context, self._context.token(CAUSE_BYTES)
+
         async def work(transaction: Transaction) -> tuple[User | None, User | None]:
             users = transaction.users
             before = await users.by_identity(PROVIDER, openid)
             after = await users.update_profile(
-                PROVIDER, openid, _profile(follower), unionid=follower.unionid, now=self._context.now()
+                PROVIDER, openid, _profile(follower), unionid=follower.unionid, now=context.now()
             )
+            if before is not None and after is not None:
+                await announce_update(transaction, context, before, after, cause=cause)
+                if after.blocked and not before.blocked:
+                    await end_sessions_of(transaction, context, after.id, "blocked")
             return before, after
 
-        before, after = await self._context.storage.transact(work)
+        before, after = await context.storage.transact(work)
         merged = set(after.previous_ids if after else ()) - set(before.previous_ids if before else ())
         if after is not None and merged:
             log.info("user %s now stands for %s too: one unionid", after.id, ", ".join(sorted(merged)))

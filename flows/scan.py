@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from errors import TicketUnknown, TransitionRefused
+from flows.announce import announce_login
 from flows.context import Context
 from flows.not_me import new_link
+from flows.people import meet
 from storage.base import Transaction
 from storage.records import Login, User
 from tickets import Event, Scanner, State, Ticket, advance
 from translations import Texts
-from wechat.messages import Message
+from wechat.messages import Action, Message
 
 PROVIDER = "wechat"
-USER_ID_BYTES = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,13 @@ class Outcome:
 
 async def seen_following(transaction: Transaction, context: Context, message: Message) -> User:
     """The person, stored or refreshed as following at the time of the event."""
-    return await transaction.users.upsert_identity(
+    return await meet(
+        transaction,
+        context,
         PROVIDER,
         message.openid,
-        following=True,
         event_at=message.created_at,
-        new_id=context.token(USER_ID_BYTES),
-        now=context.now(),
+        follows=message.action in (Action.FOLLOW, Action.FOLLOW_BY_CODE),
     )
 
 
@@ -50,7 +51,7 @@ async def scanned(transaction: Transaction, context: Context, message: Message, 
     if ticket is None or not _carries_our_code(context, ticket, message):
         return Outcome(texts("This code has expired. Refresh the page and scan again."), met=user)
     if user.blocked:
-        await transaction.logins.append(login_line(ticket, user.id, "blocked", now))
+        await note_refusal(transaction, context, ticket, user, "blocked", "blocked")
         return Outcome(texts("You cannot log in here. Please ask the site's team."))
     scanner = Scanner(PROVIDER, message.openid)
 
@@ -84,6 +85,15 @@ def login_line(ticket: Ticket, user_id: str, result: str, now: float) -> Login:
         system=device.system,
         address=device.address,
     )
+
+
+async def note_refusal(
+    transaction: Transaction, context: Context, ticket: Ticket, user: User, result: str, reason: str
+) -> None:
+    """For the login log (`result`) and the sites (`reason`: "blocked" or "not_following")."""
+    await transaction.logins.append(login_line(ticket, user.id, result, context.now()))
+    cause = f"{ticket.id} {reason}"
+    await announce_login(transaction, context, "login.refused", ticket, user, cause=cause, reason=reason)
 
 
 def site_name(context: Context, site_id: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from errors import BadRequest
+from flows.announce import CAUSE_BYTES, announce_update
 from flows.context import Context
 from flows.endings import end_session
 from storage.base import Transaction
@@ -65,7 +66,13 @@ async def choose_name(context: Context, user: User, name: str) -> None:
     if len(chosen) > MAX_NAME or not visible.isprintable() or bool(visible) != bool(chosen):
         raise BadRequest("A name has at most 64 characters, and no control characters.")
 
+    cause = context.token(CAUSE_BYTES)
+
     async def work(transaction: Transaction) -> None:
-        await transaction.users.set_chosen_name(user.id, chosen)
+        before = await transaction.users.get(user.id)
+        if before is not None:
+            after = replace(before, chosen_name=chosen)
+            await announce_update(transaction, context, before, after, cause=cause)
+            await transaction.users.set_chosen_name(user.id, chosen)
 
     await context.storage.transact(work)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from errors import MethodUnavailable, TicketUnknown
+from errors import MethodUnavailable, TicketUnknown, TransitionRefused
 from flows.authorize import site_of
 from flows.code_pool import ID_BYTES, CodePool, PooledCode
 from flows.context import Context
@@ -176,13 +177,19 @@ async def abandon(context: Context, ticket_id: str, secret: str) -> Ticket:
     return ticket
 
 
-async def revoke_pending(transaction: Transaction, user_id: str, provider: str, now: float) -> list[str]:
-    """Takes back what the person scanned with this provider and nobody collected yet; returns the ids."""
+async def revoke_pending(
+    transaction: Transaction, user_id: str, provider: str | None, now: float
+) -> list[str]:
+    """Takes back what the person scanned and nobody collected yet, with this provider or (None) with any.
+
+    Returns the ids.
+    """
     revoked = []
     for ticket in await transaction.tickets.pending_of_user(user_id, now=now):
-        if ticket.scanner is not None and ticket.scanner.provider == provider:
-            await transaction.tickets.update(ticket.id, _step(Event.REVOKE, now), now=now)
-            revoked.append(ticket.id)
+        if provider is None or (ticket.scanner is not None and ticket.scanner.provider == provider):
+            with suppress(TransitionRefused, TicketUnknown):  # collected or given up in this very moment
+                await transaction.tickets.update(ticket.id, _step(Event.REVOKE, now), now=now)
+                revoked.append(ticket.id)
     return revoked
 
 
