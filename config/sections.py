@@ -161,6 +161,16 @@ class RegisteredSite(_Section):
         return self.origins or tuple(dict.fromkeys(filter(None, map(origin_of, self.redirect_uris))))
 
 
+class Logs(_Section):
+    format: Literal["text", "json"] = "text"
+    login_days: int = Field(180, ge=1, le=3650)
+
+
+class Metrics(_Section):
+    address: str = "127.0.0.1"
+    port: int = Field(8889, ge=0, le=65535)
+
+
 class Limits(_Section):
     enabled: bool = True
     tickets_per_address: int = Field(60, ge=1)
@@ -179,6 +189,8 @@ class Settings(_Section):
     oidc: Oidc = Oidc()
     sites: tuple[RegisteredSite, ...] = Field((), strict=False)
     limits: Limits = Limits()
+    logs: Logs = Logs()
+    metrics: Metrics = Metrics()
     folder: Path = Field(Path(), exclude=True, init_var=False, strict=False)
 
     @property

@@ -26,7 +26,18 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from oidc import Grant
-from storage.records import Link, Login, Notice, Profile, Session, SigningKey, User
+from storage.records import (
+    AuditEntry,
+    Link,
+    Login,
+    LoginFilter,
+    Notice,
+    Profile,
+    Session,
+    SigningKey,
+    Tally,
+    User,
+)
 from tickets import Ticket
 
 Result = TypeVar("Result")
@@ -55,6 +66,20 @@ class Page:
     cursor: str
 
 
+@dataclass(frozen=True, slots=True)
+class LoginPage:
+    """A part of the login log; `cursor` as in `Page`."""
+
+    logins: tuple[Login, ...]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    entries: tuple[AuditEntry, ...]
+    cursor: str
+
+
 class Users(ABC):
     @abstractmethod
     async def upsert_identity(
@@ -80,8 +105,8 @@ class Users(ABC):
 
         A profile that arrives after the person unfollowed is dropped. A unionid that another person has
         merges the two: the older survives with the identities, sessions and log lines of both, blocked if
-        either was, and the other's id in `previous_ids` (sorted). Logins are added up; the chosen name is
-        the older's unless blank.
+        either was, and the other's id in `previous_ids` (sorted). Logins are added up; chosen name and
+        remark are the older's unless blank; an admin is who was one before.
         """
 
     @abstractmethod
@@ -98,6 +123,16 @@ class Users(ABC):
     async def set_blocked(self, user_id: str, blocked: bool) -> None: ...
 
     @abstractmethod
+    async def set_remark(self, user_id: str, remark: str) -> None: ...
+
+    @abstractmethod
+    async def set_admin(self, user_id: str, admin: bool) -> None: ...
+
+    @abstractmethod
+    async def count(self) -> int:
+        """How many people there are; may be an estimate."""
+
+    @abstractmethod
     async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
         """Counts a login of the person; the same ticket again right after is not counted twice."""
 
@@ -110,7 +145,7 @@ class Users(ABC):
 
     @abstractmethod
     async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
-        """People, the oldest first, whose chosen name, nickname or subject contains `text` ("": all).
+        """People, the oldest first, whose chosen name, remark, nickname or subject contains `text` ("": all).
 
         A to Z match in either case. Raises ValueError for a cursor that no page had, and for a text longer
         than MAX_SEARCH_TEXT.
@@ -157,6 +192,10 @@ class Sessions(ABC):
     @abstractmethod
     async def of_user(self, user_id: str, *, now: float, provider: str | None = None) -> Sequence[Session]:
         """Those neither revoked nor past their end, the newest first, of one provider where one is named."""
+
+    @abstractmethod
+    async def count(self, *, now: float) -> int:
+        """How many are neither revoked nor past their end; may be an estimate."""
 
 
 class Tickets(ABC):
@@ -219,6 +258,37 @@ class Logins(ABC):
     @abstractmethod
     async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]:
         """Everybody's lines or one person's, the newest first."""
+
+    @abstractmethod
+    async def find(self, wanted: LoginFilter, *, cursor: str = "", limit: int = 50) -> LoginPage:
+        """The wanted lines, the newest first. Raises ValueError for a cursor that no page had."""
+
+    @abstractmethod
+    async def tally(self, *, since: float, until: float) -> Sequence[Tally]:
+        """How the lines of that time spread over hours, methods and results, in any order."""
+
+
+class Audit(ABC):
+    """What admins have changed. Nothing deletes a line."""
+
+    @abstractmethod
+    async def append(self, entry: AuditEntry) -> None:
+        """An entry whose id is already there is no second entry."""
+
+    @abstractmethod
+    async def newest(self, *, cursor: str = "", limit: int = 50) -> AuditPage:
+        """The newest first. Raises ValueError for a cursor that no page had."""
+
+
+class KnownBrowsers(ABC):
+    """Browsers that a person has logged in with before, by a random cookie (security rule 4)."""
+
+    @abstractmethod
+    async def remember(self, token_hash: bytes, user_id: str, *, expires_at: float) -> None:
+        """Once more, too: the end moves on. One browser may be known for several people."""
+
+    @abstractmethod
+    async def is_known(self, token_hash: bytes, user_id: str, *, now: float) -> bool: ...
 
 
 class Grants(ABC):
@@ -302,6 +372,10 @@ class Transaction(Protocol):
     def outbox(self) -> Outbox: ...
     @property
     def signing_keys(self) -> SigningKeys: ...
+    @property
+    def audit(self) -> Audit: ...
+    @property
+    def known_browsers(self) -> KnownBrowsers: ...
 
 
 class Storage(ABC):

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Protocol, TypeAlias
 
 from oidc import Grant
-from storage.records import Identity, Link, Login, Notice, Profile, Session, SigningKey, User
+from storage.records import (
+    AuditEntry,
+    Identity,
+    Link,
+    Login,
+    Notice,
+    Profile,
+    Session,
+    SigningKey,
+)
 from tickets import Device, Scanner, State, Ticket
 
 Row: TypeAlias = "dict[str, Any]"
@@ -27,6 +37,7 @@ _LINK_FIELDS = tuple(f.name for f in fields(Link))
 _LOGIN_FIELDS = tuple(f.name for f in fields(Login))
 _GRANT_FIELDS = tuple(f.name for f in fields(Grant))
 _NOTICE_FIELDS = tuple(f.name for f in fields(Notice))
+_AUDIT_FIELDS = tuple(f.name for f in fields(AuditEntry))
 _SIGNING_KEY_FIELDS = tuple(f.name for f in fields(SigningKey))
 
 TICKET_COLUMNS = (
@@ -44,7 +55,28 @@ LINK_COLUMNS = _LINK_FIELDS
 LOGIN_COLUMNS = _LOGIN_FIELDS
 GRANT_COLUMNS = _GRANT_FIELDS
 NOTICE_COLUMNS = _NOTICE_FIELDS
+AUDIT_COLUMNS = _AUDIT_FIELDS
 SIGNING_KEY_COLUMNS = _SIGNING_KEY_FIELDS
+
+
+# What older records lack: another saoma has written them, before these fields were.
+_LATER: Row = {"scanned_at": 0.0, "browser": "", "system": "", "address": "", "expires_at": 9e15}
+
+
+def _values(row: Readable, names: Iterable[str]) -> Row:
+    try:
+        return {name: row[name] for name in names}
+    except KeyError:
+        return {name: row[name] for name in names if name not in _LATER} | {
+            name: _found(row, name) for name in names if name in _LATER
+        }
+
+
+def _found(row: Readable, name: str) -> Any:
+    try:
+        return row[name]
+    except KeyError:
+        return _LATER[name]
 
 
 def ticket_row(ticket: Ticket) -> Row:
@@ -63,7 +95,7 @@ def ticket_of(row: Readable) -> Ticket:
         state=State(row["state"]),
         device=Device(row["browser"], row["system"], row["address"]),
         scanner=Scanner(provider, row["scanner_subject"]) if provider else None,
-        **{name: row[name] for name in _TICKET_SCALARS},
+        **_values(row, _TICKET_SCALARS),
     )
 
 
@@ -86,7 +118,7 @@ def session_row(session: Session) -> Row:
 
 
 def session_of(row: Readable) -> Session:
-    values = {name: row[name] for name in _SESSION_FIELDS}
+    values = _values(row, _SESSION_FIELDS)
     values["revoked"] = bool(values["revoked"])
     return Session(**values)
 
@@ -106,7 +138,7 @@ def login_row(login: Login) -> Row:
 
 
 def login_of(row: Readable) -> Login:
-    return Login(**{name: row[name] for name in _LOGIN_FIELDS})
+    return Login(**_values(row, _LOGIN_FIELDS))
 
 
 def grant_row(grant: Grant) -> Row:
@@ -127,6 +159,14 @@ def notice_of(row: Readable) -> Notice:
     return Notice(**{name: row[name] for name in _NOTICE_FIELDS})
 
 
+def audit_row(entry: AuditEntry) -> Row:
+    return {name: getattr(entry, name) for name in _AUDIT_FIELDS}
+
+
+def audit_of(row: Readable) -> AuditEntry:
+    return AuditEntry(**{name: row[name] for name in _AUDIT_FIELDS})
+
+
 def signing_key_row(key: SigningKey) -> Row:
     return {name: getattr(key, name) for name in _SIGNING_KEY_FIELDS}
 
@@ -135,15 +175,15 @@ def signing_key_of(row: Readable) -> SigningKey:
     return SigningKey(**{name: row[name] for name in _SIGNING_KEY_FIELDS})
 
 
-def cursor_after(user: User) -> str:
-    """The place behind `user` in the list of people. It stands when that person is forgotten or merged."""
-    return f"{user.created_at!r} {user.id}"
+def cursor_after(at: float, id: str) -> str:
+    """The place behind a record in a list by time and id. It stands when that record goes."""
+    return f"{at!r} {id}"
 
 
-def place_of(cursor: str) -> tuple[float, str]:
-    """`created_at` and id that the cursor stands behind; "" is the beginning. Raises ValueError."""
+def place_of(cursor: str, start: float = -1.0) -> tuple[float, str]:
+    """Time and id that the cursor stands behind; "" is the beginning, at `start`. Raises ValueError."""
     if not cursor:
-        return (-1.0, "")
+        return (start, "")
     created_at, separator, user_id = cursor.partition(" ")
     if not separator or not math.isfinite(float(created_at)):
         raise ValueError("no cursor of ours")

@@ -24,12 +24,13 @@ from pymongo.errors import (
 
 from errors import StoreUnavailable, TicketUnknown
 from storage import base, codec
-from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Result, page_size
+from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Result
 from storage.codec import Row
 from storage.mongodb_documents import Versioned, expiring, insert_first
+from storage.mongodb_logs import Audit, KnownBrowsers, Logins
 from storage.mongodb_people import People
 from storage.mongodb_sites import Grants, Outbox, SigningKeys
-from storage.records import Link, Login, Session
+from storage.records import Link, Session
 from tickets import State, Ticket
 
 DEFAULT_DATABASE = "saoma"
@@ -51,7 +52,9 @@ _INDEXES: Mapping[str, Sequence[Sequence[str]]] = {
     "deliveries": [("expires_at",)],
     "signatures": [("expires_at",)],
     "links": [("user_id",), ("expires_at",)],
-    "logins": [("at",), ("user_id", "at")],
+    "logins": [("at", "_id"), ("user_id", "at"), ("expires_at",)],
+    "audit": [("at", "_id")],
+    "known_browsers": [("user_id",), ("token_hash",), ("expires_at",)],
     "grants": [("session_id",), ("user_id",), ("expires_at",)],
     "outbox": [
         ("endpoint", "state", "created_at", "id"),
@@ -66,6 +69,8 @@ _EXPIRING = (
     "deliveries",
     "signatures",
     "links",
+    "logins",
+    "known_browsers",
     "grants",
     "outbox",
     "signing_keys",
@@ -247,6 +252,10 @@ class _Sessions(base.Sessions):
         row = await self._collection.find_one(which)
         return codec.session_of(row) if row else None
 
+    async def count(self, *, now: float) -> int:
+        alive = {"revoked": False, "expires_at": {"$gt": now}}
+        return int(await self._collection.count_documents(alive))
+
     async def _revoke(self, which: Row) -> Session | None:
         row = await self._collection.find_one_and_update(
             which, {"$set": {"revoked": True}}, return_document=ReturnDocument.AFTER
@@ -336,20 +345,6 @@ class _Links(base.Links):
         return {**codec.scalars(_id=token_hash), "used": False, "expires_at": {"$gt": now}}
 
 
-class _Logins(base.Logins):
-    def __init__(self, database: Any, people: People) -> None:
-        self._collection = database["logins"]
-        self._people = people
-
-    async def append(self, login: Login) -> None:
-        await insert_first(self._collection, {"_id": login.id, **codec.scalars(**codec.login_row(login))})
-
-    async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]:
-        whose: Row = {} if user_id is None else await self._people.owned(user_id)
-        rows = self._collection.find(whose).sort([("at", -1), ("_id", -1)]).limit(page_size(limit))
-        return [codec.login_of(row) async for row in rows]
-
-
 class _Transaction:
     def __init__(self, database: Any) -> None:
         self.users = People(database)
@@ -357,7 +352,9 @@ class _Transaction:
         self.tickets = _Tickets(database, self.users)
         self.deliveries = _Deliveries(database)
         self.links = _Links(database)
-        self.logins = _Logins(database, self.users)
+        self.logins = Logins(database, self.users)
         self.grants = Grants(database)
         self.outbox = Outbox(database)
         self.signing_keys = SigningKeys(database)
+        self.audit = Audit(database)
+        self.known_browsers = KnownBrowsers(database, self.users)

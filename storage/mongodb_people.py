@@ -32,6 +32,8 @@ _NEW_USER: Row = {
     "chosen_name": "",
     "unionid": "",
     "blocked": False,
+    "remark": "",
+    "admin": False,
     "login_count": 0,
     "last_login_at": 0.0,
     "last_ticket_id": "",
@@ -50,7 +52,8 @@ class People(base.Users):
         self._unionids = database["unionids"]
         self._owned = [database[name] for name in ("sessions", "links", "logins")]
         self._tickets = database["tickets"]
-        self._grants = database["grants"]  # they keep the id of the person they were given by
+        # They keep the id of the person they were made for.
+        self._kept = [database[name] for name in ("grants", "known_browsers")]
 
     async def upsert_identity(
         self, provider: str, subject: str, *, following: bool, event_at: float, new_id: str, now: float
@@ -111,6 +114,15 @@ class People(base.Users):
     async def set_blocked(self, user_id: str, blocked: bool) -> None:
         await self._change(user_id, {"$set": codec.scalars(blocked=blocked)})
 
+    async def set_remark(self, user_id: str, remark: str) -> None:
+        await self._change(user_id, {"$set": codec.scalars(remark=remark)})
+
+    async def set_admin(self, user_id: str, admin: bool) -> None:
+        await self._change(user_id, {"$set": codec.scalars(admin=admin)})
+
+    async def count(self) -> int:
+        return int(await self._users.count_documents({"merged_into": ""}))
+
     async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
         counted = codec.scalars(last_ticket_id=ticket_id)
         await self._change(
@@ -125,7 +137,7 @@ class People(base.Users):
             return
         await self.finish_merges(into=person["_id"])
         owned = await self.owned(user_id)
-        for collection in (self._identities, *self._owned, self._unionids, self._grants):
+        for collection in (self._identities, *self._owned, self._unionids, *self._kept):
             await collection.delete_many(owned)
         await self._users.delete_many({"merged_into": {"$in": [person["_id"], *person["previous_ids"]]}})
         await self._users.delete_one({"_id": person["_id"]})  # last: until then this can be run again
@@ -140,7 +152,7 @@ class People(base.Users):
         people["merged_into"] = ""
         found: dict[str, Row] = {}
         if text:
-            people["chosen_name"] = contains
+            people = {"$and": [people, {"$or": [{"chosen_name": contains}, {"remark": contains}]}]}
             matching = {"$or": [{"nickname": contains}, {"subject": contains}]}
             behind = _behind("user_created_at", created_at, "user_id", user_id)
             matches = self._identities.find({"$and": [behind, matching]}).sort(_IDENTITIES_OLDEST_FIRST)
@@ -153,7 +165,9 @@ class People(base.Users):
         }
         rows = sorted(found.values(), key=_age)
         users = await self._assemble(rows[:limit])
-        return Page(tuple(users), codec.cursor_after(users[-1]) if len(rows) > limit else "")
+        return Page(
+            tuple(users), codec.cursor_after(users[-1].created_at, users[-1].id) if len(rows) > limit else ""
+        )
 
     async def owned(self, user_id: str) -> Row:
         """A filter for what is the person's: another node may just have stored something under a former."""
@@ -249,7 +263,9 @@ class People(base.Users):
         """Steps 2 and 3; each may have been done. Stops where `survivor` has changed since it was read."""
         former_id, survivor_id = former["_id"], survivor["_id"]
         if former_id not in survivor["previous_ids"]:
-            taken_over: Row = {"chosen_name": survivor["chosen_name"] or former["chosen_name"]}
+            taken_over: Row = {
+                name: survivor.get(name, "") or former.get(name, "") for name in ("chosen_name", "remark")
+            }
             if former["blocked"]:
                 taken_over["blocked"] = True
             if former["last_login_at"] > survivor["last_login_at"]:
@@ -318,6 +334,8 @@ def _user_of(person: Row, identities: Iterable[Row]) -> User:
         chosen_name=person["chosen_name"],
         unionid=person["unionid"],
         blocked=person["blocked"],
+        remark=person.get("remark", ""),  # not there in what an older saoma has written
+        admin=person.get("admin", False),
         login_count=person["login_count"],
         last_login_at=person["last_login_at"],
         previous_ids=tuple(sorted(person["previous_ids"])),

@@ -49,6 +49,8 @@ class User:
     chosen_name: str = ""  # what the person wants to be called here
     unionid: str = ""  # the person across the accounts of one WeChat Open Platform account
     blocked: bool = False
+    remark: str = ""  # what the team notes of them; never shown to them
+    admin: bool = False  # may use /admin; never inherited in a merge
     login_count: int = 0
     last_login_at: float = 0.0
     previous_ids: tuple[str, ...] = ()  # of users that were merged into this one
@@ -79,12 +81,15 @@ class Session:
     ticket_id: str  # unique: a ticket is collected once
     user_id: str
     provider: str  # the method it was logged in by: an unfollow ends those of `wechat`
-    client: str  # "browser" or "api"
+    client: str  # the ticket's
     site: str  # the ticket's
     created_at: float
     last_used_at: float
     expires_at: float  # the absolute end
     revoked: bool = False  # kept until its end, so that its ticket cannot be collected again
+    browser: str = ""  # of the ticket's device
+    system: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,41 @@ class Login:
     browser: str
     system: str
     address: str
+    expires_at: float  # when the line may go
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFilter:
+    """Which lines of the login log; what is None or "" does not narrow."""
+
+    user_id: str | None = None
+    result: str = ""
+    method: str = ""
+    since: float | None = None  # Unix seconds, included
+    until: float | None = None  # not included
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many logins of one method had one result in one hour."""
+
+    hour: int  # since 1970
+    method: str
+    result: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change by an admin."""
+
+    id: str
+    at: float
+    admin_id: str
+    action: str  # "block", "unblock", "remark", "sign_out", "delete", …
+    target: str  # the person's or the site's id
+    detail: str
+    address: str  # the admin's
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ class _Transaction:
         self.grants = cast(base.Grants, _Collection(database, "grants"))
         self.outbox = cast(base.Outbox, _Collection(database, "outbox"))
         self.signing_keys = cast(base.SigningKeys, _Collection(database, "signing_keys"))
+        self.audit = cast(base.Audit, _Collection(database, "audit"))
+        self.known_browsers = cast(base.KnownBrowsers, _Collection(database, "known_browsers"))
         self.tickets: base.Tickets = RedisTickets(client, self._ids_of)
 
     async def _ids_of(self, user_id: str) -> Sequence[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -13,8 +14,28 @@ from typing import Any
 from errors import StoreLocked, StoreUnavailable, TicketUnknown
 from oidc import Grant
 from storage import base, codec
-from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Page, Result, check_search_text, page_size
-from storage.records import Link, Login, Notice, Profile, Session, SigningKey, User
+from storage.base import (
+    MAX_PAGE,
+    TIMEOUT_SECONDS,
+    AuditPage,
+    LoginPage,
+    Page,
+    Result,
+    check_search_text,
+    page_size,
+)
+from storage.records import (
+    AuditEntry,
+    Link,
+    Login,
+    LoginFilter,
+    Notice,
+    Profile,
+    Session,
+    SigningKey,
+    Tally,
+    User,
+)
 from storage.sqlite_schema import SCHEMA_VERSION, prepare
 from storage.sqlite_writer import Writer
 from tickets import State, Ticket
@@ -28,6 +49,8 @@ _EXPIRING = (
     "grants",
     "outbox",
     "signing_keys",
+    "logins",
+    "known_browsers",
 )
 
 
@@ -187,6 +210,16 @@ class _Users(_Collection, base.Users):
     async def set_blocked(self, user_id: str, blocked: bool) -> None:
         self._execute("UPDATE users SET blocked = ? WHERE id = ?", (blocked, self._survivor(user_id)))
 
+    async def set_remark(self, user_id: str, remark: str) -> None:
+        self._execute("UPDATE users SET remark = ? WHERE id = ?", (remark, self._survivor(user_id)))
+
+    async def set_admin(self, user_id: str, admin: bool) -> None:
+        self._execute("UPDATE users SET admin = ? WHERE id = ?", (admin, self._survivor(user_id)))
+
+    async def count(self) -> int:
+        row = self._one("SELECT count(*) AS people FROM users")
+        return row["people"] if row else 0
+
     async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
         self._execute(
             "UPDATE users SET login_count = login_count + 1, last_login_at = ?, last_ticket_id = ?"
@@ -196,11 +229,12 @@ class _Users(_Collection, base.Users):
 
     async def forget(self, user_id: str) -> None:
         user_id = self._survivor(user_id)
-        self._execute(
-            "DELETE FROM grants WHERE user_id = :id"
-            " OR user_id IN (SELECT id FROM former_users WHERE user_id = :id)",
-            {"id": user_id},
-        )
+        for table in ("grants", "known_browsers"):  # which stay with the id they were made for
+            self._execute(
+                f"DELETE FROM {table} WHERE user_id = :id"  # noqa: S608
+                " OR user_id IN (SELECT id FROM former_users WHERE user_id = :id)",
+                {"id": user_id},
+            )
         for table in ("identities", "sessions", "links", "logins", "former_users"):
             self._execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))  # noqa: S608
         self._execute("DELETE FROM users WHERE id = ?", (user_id,))
@@ -212,13 +246,16 @@ class _Users(_Collection, base.Users):
         # instr, for LIKE ends at a NUL character; lower changes A to Z only.
         rows = self._execute(
             "SELECT * FROM users WHERE (created_at, id) > (:created_at, :id) AND (:text = ''"
-            " OR instr(lower(chosen_name), lower(:text)) OR id IN (SELECT user_id FROM identities"
+            " OR instr(lower(chosen_name), lower(:text)) OR instr(lower(remark), lower(:text))"
+            " OR id IN (SELECT user_id FROM identities"
             " WHERE instr(lower(nickname), lower(:text)) OR instr(lower(subject), lower(:text))))"
             " ORDER BY created_at, id LIMIT :limit",
             {"created_at": created_at, "id": user_id, "text": text, "limit": limit + 1},
         ).fetchall()
         found = tuple(self._assemble(row) for row in rows[:limit])
-        return Page(found, codec.cursor_after(found[-1]) if len(rows) > limit else "")
+        return Page(
+            found, codec.cursor_after(found[-1].created_at, found[-1].id) if len(rows) > limit else ""
+        )
 
     def _user_of(self, provider: str, subject: str) -> str | None:
         row = self._one(
@@ -243,6 +280,8 @@ class _Users(_Collection, base.Users):
             chosen_name=row["chosen_name"],
             unionid=row["unionid"] or "",
             blocked=bool(row["blocked"]),
+            remark=row["remark"],
+            admin=bool(row["admin"]),
             login_count=row["login_count"],
             last_login_at=row["last_login_at"],
             previous_ids=tuple(old["id"] for old in former),
@@ -269,12 +308,13 @@ class _Users(_Collection, base.Users):
         self._execute("DELETE FROM users WHERE id = ?", (younger["id"],))
         self._execute("INSERT INTO former_users (id, user_id) VALUES (?, ?)", (younger["id"], older["id"]))
         self._execute(
-            "UPDATE users SET unionid = ?, blocked = ?, chosen_name = ?, login_count = login_count + ?,"
-            " last_login_at = ?, last_ticket_id = ? WHERE id = ?",
+            "UPDATE users SET unionid = ?, blocked = ?, chosen_name = ?, remark = ?,"
+            " login_count = login_count + ?, last_login_at = ?, last_ticket_id = ? WHERE id = ?",
             (
                 unionid,
                 older["blocked"] or younger["blocked"],
                 older["chosen_name"] or younger["chosen_name"],
+                older["remark"] or younger["remark"],
                 younger["login_count"],
                 latest["last_login_at"],
                 latest["last_ticket_id"],
@@ -341,6 +381,10 @@ class _Sessions(_Collection, base.Sessions):
             (self._survivor(user_id), now, provider, provider, MAX_PAGE),
         )
         return [codec.session_of(row) for row in rows]
+
+    async def count(self, *, now: float) -> int:
+        row = self._one("SELECT count(*) AS alive FROM sessions WHERE revoked = 0 AND expires_at > ?", now)
+        return row["alive"] if row else 0
 
 
 class _Tickets(_Collection, base.Tickets):
@@ -417,6 +461,36 @@ class _Logins(_Collection, base.Logins):
             (whose, whose, page_size(limit)),
         )
         return [codec.login_of(row) for row in rows]
+
+    async def find(self, wanted: LoginFilter, *, cursor: str = "", limit: int = 50) -> LoginPage:
+        limit = page_size(limit)
+        at, line_id = codec.place_of(cursor, math.inf)
+        rows = self._execute(
+            "SELECT * FROM logins WHERE (at, id) < (:at, :id) AND (:user_id IS NULL OR user_id = :user_id)"
+            " AND (:result = '' OR result = :result) AND (:method = '' OR method = :method)"
+            " AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until)"
+            " ORDER BY at DESC, id DESC LIMIT :limit",
+            {
+                "at": at,
+                "id": line_id,
+                "user_id": None if wanted.user_id is None else self._survivor(wanted.user_id),
+                "result": wanted.result,
+                "method": wanted.method,
+                "since": wanted.since,
+                "until": wanted.until,
+                "limit": limit + 1,
+            },
+        ).fetchall()
+        found = tuple(codec.login_of(row) for row in rows[:limit])
+        return LoginPage(found, codec.cursor_after(found[-1].at, found[-1].id) if len(rows) > limit else "")
+
+    async def tally(self, *, since: float, until: float) -> Sequence[Tally]:
+        rows = self._execute(
+            "SELECT CAST(at / 3600 AS INTEGER) AS hour, method, result, count(*) AS lines FROM logins"
+            " WHERE at >= ? AND at < ? GROUP BY hour, method, result",
+            (since, until),
+        )
+        return [Tally(row["hour"], row["method"], row["result"], row["lines"]) for row in rows]
 
 
 class _Grants(_Collection, base.Grants):
@@ -509,6 +583,41 @@ class _SigningKeys(_Collection, base.SigningKeys):
         return [codec.signing_key_of(row) for row in rows]
 
 
+class _Audit(_Collection, base.Audit):
+    async def append(self, entry: AuditEntry) -> None:
+        self._execute(_insert("audit", codec.AUDIT_COLUMNS, or_ignore=True), codec.audit_row(entry))
+
+    async def newest(self, *, cursor: str = "", limit: int = 50) -> AuditPage:
+        limit = page_size(limit)
+        rows = self._execute(
+            "SELECT * FROM audit WHERE (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?",
+            (*codec.place_of(cursor, math.inf), limit + 1),
+        ).fetchall()
+        found = tuple(codec.audit_of(row) for row in rows[:limit])
+        return AuditPage(found, codec.cursor_after(found[-1].at, found[-1].id) if len(rows) > limit else "")
+
+
+class _KnownBrowsers(_Collection, base.KnownBrowsers):
+    async def remember(self, token_hash: bytes, user_id: str, *, expires_at: float) -> None:
+        self._execute(
+            "INSERT INTO known_browsers VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
+            (token_hash, self._survivor(user_id), expires_at),
+        )
+
+    async def is_known(self, token_hash: bytes, user_id: str, *, now: float) -> bool:
+        survivor = self._survivor(user_id)
+        row = self._one(
+            "SELECT 1 FROM known_browsers WHERE token_hash = ? AND expires_at > ? AND (user_id = ?"
+            " OR user_id IN (SELECT id FROM former_users WHERE user_id = ?))",
+            token_hash,
+            now,
+            survivor,
+            survivor,
+        )
+        return row is not None
+
+
 class _Transaction:
     """The collections of the one connection; the writer thread alone calls them."""
 
@@ -522,3 +631,5 @@ class _Transaction:
         self.grants = _Grants(connection)
         self.outbox = _Outbox(connection)
         self.signing_keys = _SigningKeys(connection)
+        self.audit = _Audit(connection)
+        self.known_browsers = _KnownBrowsers(connection)

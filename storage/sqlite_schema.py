@@ -97,6 +97,25 @@ CREATE TABLE signing_keys (
     slot TEXT PRIMARY KEY, id TEXT NOT NULL, algorithm TEXT NOT NULL, sealed TEXT NOT NULL,
     created_at REAL NOT NULL, signs_from REAL NOT NULL, signs_until REAL NOT NULL, expires_at REAL NOT NULL
 ) STRICT;
+ALTER TABLE users ADD COLUMN remark TEXT NOT NULL DEFAULT '';
+ALTER TABLE users ADD COLUMN admin INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN browser TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN system TEXT NOT NULL DEFAULT '';
+ALTER TABLE sessions ADD COLUMN address TEXT NOT NULL DEFAULT '';
+ALTER TABLE tickets ADD COLUMN scanned_at REAL NOT NULL DEFAULT 0;
+ALTER TABLE logins ADD COLUMN expires_at REAL NOT NULL DEFAULT 9e15;
+CREATE INDEX logins_by_end ON logins (expires_at);
+CREATE TABLE audit (
+    id TEXT PRIMARY KEY, at REAL NOT NULL, admin_id TEXT NOT NULL, action TEXT NOT NULL,
+    target TEXT NOT NULL, detail TEXT NOT NULL, address TEXT NOT NULL
+) STRICT;
+CREATE INDEX audit_by_time ON audit (at, id);
+CREATE TABLE known_browsers (
+    token_hash BLOB NOT NULL, user_id TEXT NOT NULL, expires_at REAL NOT NULL,
+    PRIMARY KEY (token_hash, user_id)
+) STRICT;
+CREATE INDEX known_browsers_by_user ON known_browsers (user_id);
+CREATE INDEX known_browsers_by_end ON known_browsers (expires_at);
 """,
 )
 SCHEMA_VERSION = len(_VERSIONS)

@@ -9,6 +9,11 @@ from dataclasses import dataclass, field, replace
 from errors import TicketUnknown, TransitionRefused
 from tickets.states import BY_SCANNER, REPEATS, TRANSITIONS, Event, State
 
+# Whose the ticket is: a browser's on a page of ours, a site's program's, our frame's on a site's own page.
+BROWSER = "browser"
+API = "api"
+WIDGET = "widget"
+
 # A scan and a confirm each leave the browser at least this long, so that no login dies uncollected.
 EXTENSION_SECONDS = 60.0
 # A lost answer: the holder of the secret may collect again for this long; the first session is replaced.
@@ -39,7 +44,7 @@ class Ticket:
     id: str  # the public id; in the QR code, so anybody may know it
     secret_hash: bytes  # SHA-256 of the ticket secret
     method: str  # "wechat"
-    client: str  # "browser" or "api"
+    client: str  # BROWSER, API or WIDGET
     created_at: float
     expires_at: float
     code: str  # the text that the QR code encodes
@@ -51,6 +56,7 @@ class Ticket:
     device: Device = field(default_factory=Device)
     scanner: Scanner | None = None
     user_id: str = ""
+    scanned_at: float = 0.0
     confirmed_at: float = 0.0
     consumed_at: float = 0.0
 
@@ -102,7 +108,7 @@ def _entered(ticket: Ticket, event: Event, now: float, scanner: Scanner | None, 
     extended = max(ticket.expires_at, now + EXTENSION_SECONDS)
     match event:
         case Event.SCAN:
-            return replace(ticket, scanner=scanner, user_id=user_id, expires_at=extended)
+            return replace(ticket, scanner=scanner, user_id=user_id, scanned_at=now, expires_at=extended)
         case Event.CONFIRM:
             return replace(ticket, confirmed_at=now, expires_at=extended)
         case Event.EXCHANGE:

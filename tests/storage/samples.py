@@ -75,6 +75,7 @@ def login(id: str = "login", **fields: Any) -> Login:
         "browser": "Chrome",
         "system": "Windows",
         "address": "192.0.2.1",
+        "expires_at": NOW + 1000,
     }
     return Login(**{**given, **fields})
 
