@@ -43,7 +43,10 @@ diagram: env
 picture: $(DEVELOPMENT)
 	$(VENV)/bin/python docs/picture.py
 
-# Pins both requirement files anew; needs uv (pip install uv).
+# Pins the requirement files anew; needs uv (pip install uv), npm and Go.
 lock:
 	uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements.txt requirements.in
 	uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements-dev.txt requirements-dev.in
+	cd examples/node && npm update --package-lock-only
+	cd tests/clients/node && npm update --package-lock-only
+	cd tests/clients/go && go get -u . && go mod tidy

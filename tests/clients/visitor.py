@@ -54,6 +54,7 @@ class Visitor:
         self.person = person or whole.person()
         self.browser = whole.browser()
         self.scans = 0  # how often the phone was needed
+        self.stops_at = ""  # does not open what begins so; the page is an empty one then
         self.passed: list[str] = []  # the addresses that the last page was reached by
 
     async def open(self, address: str) -> Page:
@@ -85,6 +86,8 @@ class Visitor:
             if answer.code not in (307, 308):
                 method, body = "GET", ""
             address = urljoin(address, answer.headers["Location"])
+            if self.stops_at and address.startswith(self.stops_at):
+                return Page(address, 0, "")
             if address.startswith(f"{self.whole.base_url}/login?"):
                 address = await self._scan(address)
 

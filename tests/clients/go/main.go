@@ -148,7 +148,7 @@ func (s *site) refresh(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.keep(r.Context(), token, s.nonce)
+	return s.keep(r.Context(), token, "") // a refreshed one has none
 }
 
 func (s *site) again(r *http.Request) (any, error) {
