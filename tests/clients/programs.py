@@ -91,8 +91,10 @@ async def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> No
 
 def npm_packages(folder: Path) -> Path:
     """`node_modules` with what the folder's lock names, installed once for each lock. Raises NotHere."""
-    find("node", "nodejs")
     npm = find("npm", "npm")
+    version = _run([find("node", "nodejs"), "-p", "process.versions.node"], folder)
+    if int(version.partition(".")[0]) < 20:
+        raise NotHere(f"openid-client needs Node 20 or newer, here is {version.strip()}")
     names = ("package.json", "package-lock.json", ".npmrc")
 
     def install(fresh: Path) -> None:
@@ -119,7 +121,7 @@ def java_program(folder: Path) -> Path:
 
     Maven keeps what it downloads in `.cache/m2` beside our sources.
     """
-    find("java", "openjdk-17-jdk-headless")
+    find("javac", "openjdk-17-jdk-headless")
     maven = find("mvn", "maven")
     sources = sorted(path for path in folder.rglob("*") if path.is_file() and "target" not in path.parts)
 
@@ -148,7 +150,8 @@ def _cached(kind: str, sources: Sequence[Path], make) -> Path:
     return place
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def _run(command: Sequence[str], folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotHere(f"{command[0]} could not get or build it: {(done.stdout + done.stderr)[-800:]}")
+    return done.stdout
