@@ -13,28 +13,31 @@ from joserfc.jwk import KeySet
 from tornado.httpclient import HTTPResponse
 
 from oidc.grant import challenge_of
+from storage.records import Session
 from tests.harness import Browser, Whole
+from tickets import hash_secret
 
-SITE = {
+SITE: dict[str, Any] = {
     "id": "shop",
     "name": "Shop",
     "secret": "s" * 32,
     "redirect_uris": ["https://shop.example.com/callback", "https://shop.example.com/other?a=b"],
     "post_logout_redirect_uris": ["https://shop.example.com/bye"],
 }
-OTHER = {
+OTHER: dict[str, Any] = {
     "id": "forum",
     "name": "Forum",
     "secret": "f" * 32,
     "redirect_uris": ["https://forum.example.com/callback"],
     "post_logout_redirect_uris": ["https://forum.example.com/bye"],
 }
-PUBLIC = {
+PUBLIC: dict[str, Any] = {
     "id": "page",
     "name": "Page",
     "public": True,
     "redirect_uris": ["https://page.example.com/"],
 }
+SITES = [SITE, OTHER, PUBLIC]
 
 
 class RelyingParty:
@@ -69,6 +72,10 @@ class RelyingParty:
         """What the browser brings to `redirect_uri`; nobody has to log in."""
         return self.brought(await browser.get(self.authorize_path(**changes)))
 
+    async def given(self, browser: Browser, **changes: str | None) -> dict[str, Any]:
+        """The tokens for a browser that is logged in."""
+        return await self.tokens((await self.authorize(browser, **changes))["code"])
+
     def brought(self, response: HTTPResponse) -> dict[str, str]:
         assert response.code == 302, (response.code, response.body)
         address = response.headers["Location"]
@@ -91,7 +98,10 @@ class RelyingParty:
         """Authenticated by Basic, unless `headers` say otherwise or the site is public."""
         sent = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": self.basic(), **headers}
         if self.site.get("public"):
-            form, sent["Authorization"] = {"client_id": self.site["id"], **form}, headers.get("Authorization", "")
+            form, sent["Authorization"] = (
+                {"client_id": self.site["id"], **form},
+                headers.get("Authorization", ""),
+            )
         browser = self.whole.browser()
         return await browser.request(
             "POST",
@@ -104,7 +114,7 @@ class RelyingParty:
         pair = f"{self.site['id']}:{self.site.get('secret', '')}"
         return "Basic " + base64.b64encode(pair.encode()).decode()
 
-    def code_form(self, code: str, **changes: str) -> dict[str, str]:
+    def code_form(self, code: str, /, **changes: str) -> dict[str, str]:
         return {
             "grant_type": "authorization_code",
             "code": code,
@@ -118,14 +128,33 @@ class RelyingParty:
         assert answer.code == 200, answer.body
         return json.loads(answer.body)
 
+    async def redeemed(self, code: str, /, **changes: str) -> tuple[int, str]:
+        """Status and error of a try with the code."""
+        return told(await self.token(self.code_form(code, **changes)))
+
     async def refreshed(self, refresh_token: str, **changes: str) -> HTTPResponse:
         return await self.token({"grant_type": "refresh_token", "refresh_token": refresh_token, **changes})
 
     async def userinfo(self, access_token: str) -> HTTPResponse:
         return await self.whole.browser().get("/oauth2/userinfo", Authorization=f"Bearer {access_token}")
 
+    async def seen(self, token: str) -> dict[str, Any]:
+        """What introspection says of it."""
+        answer = await self.post("introspect", {"token": token})
+        assert answer.code == 200, answer.body
+        return json.loads(answer.body)
+
     async def active(self, token: str) -> bool:
-        return json.loads((await self.post("introspect", {"token": token})).body)["active"]
+        return (await self.seen(token))["active"]
+
+    async def all_over(self, tokens: dict[str, Any]) -> bool:
+        """Whether nothing that was given is good for anything any more. A refresh that succeeds is a no."""
+        access, refresh = tokens["access_token"], tokens["refresh_token"]
+        if (await self.userinfo(access)).code == 200:
+            return False
+        if not self.site.get("public") and (await self.active(access) or await self.active(refresh)):
+            return False
+        return told(await self.refreshed(refresh)) == (400, "invalid_grant")
 
     async def verified(self, id_token: str, algorithm: str = "RS256") -> dict[str, Any]:
         """The ID token's claims, once its signature, issuer, audience and nonce are right."""
@@ -135,3 +164,23 @@ class RelyingParty:
         assert claims["aud"] == self.site["id"]
         assert claims.get("nonce", self.nonce) == self.nonce
         return claims
+
+
+def told(answer: HTTPResponse) -> tuple[int, str]:
+    """Status and error, "" where there is none; a refusal says no more than its two sentences."""
+    document = json.loads(answer.body)
+    if answer.code == 200:
+        return 200, ""
+    assert document.keys() == {"error", "error_description"}, document
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    return answer.code, document["error"]
+
+
+async def session_of(whole: Whole, browser: Browser) -> Session:
+    """The browser's, as stored."""
+
+    async def work(transaction):
+        return await transaction.sessions.get(hash_secret(browser.cookies["saoma-session"]))
+
+    return await whole.storage.transact(work)

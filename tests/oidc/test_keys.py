@@ -115,7 +115,8 @@ def test_another_lifetime_holds_from_the_next_key_on():
 @given(st.lists(st.tuples(st.floats(1, 20 * DAY), st.sampled_from([DAY, 2 * DAY, 30 * DAY])), max_size=40))
 def test_whenever_it_is_looked_at_somebody_signs_and_what_was_signed_can_be_verified(looks):
     """Looked at after any pauses, with any lifetimes: each time as the signer does it."""
-    now, turns, ends = NOW, [], {}
+    now = NOW
+    turns: list[Turn] = []
     for seconds, lifetime in looks:
         now += seconds
         turns = [turn for turn in turns if now < turn.expires_at]  # the store sweeps
@@ -129,7 +130,6 @@ def test_whenever_it_is_looked_at_somebody_signs_and_what_was_signed_can_be_veri
         assert signer is not None
         end = now + TOKEN_SECONDS
         assert signer.turn.expires_at >= end
-        ends[signer.turn.number] = end
         overtaken = former and max(turn.expires_at for turn in turns if turn.number in former) < end
         assert signer.turn.number in former or not former or overtaken, "nobody could know it yet"
 
@@ -147,7 +147,8 @@ def test_the_public_set_has_no_private_part(algorithm):
 
 
 def test_an_rsa_key_is_long_enough():
-    assert len(base64.urlsafe_b64decode(PRIVATE["RS256"].as_dict(private=False)["n"] + "==")) == 256
+    modulus = str(PRIVATE["RS256"].as_dict(private=False)["n"])
+    assert len(base64.urlsafe_b64decode(modulus + "==")) == 256
 
 
 # What is believed.
