@@ -36,6 +36,7 @@ from flows.deliveries import Deliveries
 from flows.pictures import Pictures
 from flows.profiles import ProfileFetcher
 from flows.relay import Relay
+from flows.session_memory import LIFE_SECONDS, SHARED_LIFE_SECONDS, SessionMemory
 from flows.signing import Signer
 from flows.tickets import TicketDesk
 from handlers import ROOT, make_application
@@ -45,6 +46,7 @@ from storage import redis
 from storage.base import Storage
 from storage.shared import LocalShared, Shared
 from storage.split import SplitStorage
+from storage.watched import WatchedStorage
 from tickets.ticket import EXTENSION_SECONDS
 from translations import Catalogues
 from wechat.callback import Gate, Mode
@@ -118,6 +120,9 @@ class Server:
             deliveries = Deliveries(self.context, gate, self.profiles, self._relay)
         services = Services(
             context=self.context,
+            sessions=SessionMemory(
+                self.context, backing.shared, LIFE_SECONDS if backing.alone else SHARED_LIFE_SECONDS
+            ),
             desk=TicketDesk(self.context, self.codes),
             peers=Peers(settings.server.trusted_proxies),
             own_hosts=own_hosts(settings, self.port),
@@ -227,23 +232,27 @@ class Backing:
     broker: Broker
     shared: Shared
     redis: Redis | None = None
+    alone: bool = False  # certain that no other process has this database open
 
     async def close(self) -> None:
         if isinstance(self.broker, RedisBroker):
             await self.broker.stop()
+        await self.storage.close()
         if self.redis is not None:
             await self.redis.aclose()
-        await self.storage.close()
 
 
 def back(settings: Settings, database: Storage, now: Callable[[], float]) -> Backing:
     """Redis where `redis.url` names one. Raises StoreUnavailable for an address nobody understands."""
     url = settings.redis.url.get_secret_value()
     if not url:
-        return Backing(database, LocalBroker(), LocalShared(now))
+        own = LocalShared(now)
+        alone = settings.sqlite_path is not None  # its file is locked
+        return Backing(WatchedStorage(database, own), LocalBroker(), own, alone=alone)
     client, node = redis.connect(url), secrets.token_hex(8)
     shared = redis.RedisShared(client, node, settings.wechat.appid)
-    return Backing(SplitStorage(database, client), RedisBroker(client, node), shared, client)
+    storage = WatchedStorage(SplitStorage(database, client), shared)
+    return Backing(storage, RedisBroker(client, node), shared, client)
 
 
 def make_gate(settings: Settings) -> Gate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from errors import LoginRefused, TicketUnknown, TransitionRefused
@@ -28,8 +29,10 @@ class Collected:
     next: str
 
 
-async def exchange(context: Context, ticket_id: str, secret: str, *, former_token: str = "") -> Collected:
-    """CONFIRMED to CONSUMED, with a new session; the browser's former one ends.
+async def exchange(
+    context: Context, ticket_id: str, secret: str, *, former_tokens: Collection[str] = ()
+) -> Collected:
+    """CONFIRMED to CONSUMED, with a new session; the browser's former ones end.
 
     May be repeated for 60 s after a lost answer: the first session is replaced then.
     Raises TicketUnknown, TransitionRefused, LoginRefused.
@@ -64,7 +67,7 @@ async def exchange(context: Context, ticket_id: str, secret: str, *, former_toke
             cause=session.id,
             session_id=session.id,
         )
-        if former_token:
+        for former_token in former_tokens:
             former = await transaction.sessions.get(hash_secret(former_token))
             await end_session(transaction, context, former, "replaced")
         origins = context.settings.server.allowed_redirects

@@ -47,9 +47,14 @@ async def alive(transaction: Transaction, context: Context, session: Session | N
     user = await transaction.users.get(session.user_id)
     if user is None or user.blocked:
         return None
-    if now >= session.last_used_at + limits.idle * TOUCH_SHARE:
+    if touch_is_due(session, limits.idle, now):
         await transaction.sessions.touch(session.id, now=now)
+        session = replace(session, last_used_at=now)
     return Current(session, user)
+
+
+def touch_is_due(session: Session, idle: float, now: float) -> bool:
+    return now >= session.last_used_at + idle * TOUCH_SHARE
 
 
 async def end(context: Context, session: Session) -> None:

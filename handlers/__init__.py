@@ -7,9 +7,8 @@ from pathlib import Path
 
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from handlers import app, callback, health, oauth, pages, pictures, sessions, tickets, websocket, wechat_api
+from handlers import app, authz, callback, health, oauth, pages, pictures, sessions, tickets, websocket, wechat_api
 from handlers.base import BaseHandler, NotFound, PageHandler
-from handlers.cookies import CookieNames
 from handlers.services import Services
 from oidc import tokens as oauth_paths
 
@@ -42,9 +41,14 @@ class Static(PageHandler, StaticFileHandler):
 
 def make_application(services: Services) -> Application:
     given = {"services": services}
-    names = CookieNames(services.secure)
+    names = services.cookie_names
+    check = {**given, "cookie_names": names}
     return Application(
         [
+            # First, as they are asked for most.
+            (r"/api/authz/auth-request", authz.AuthRequest, check),
+            (r"/api/authz/forward-auth", authz.ForwardAuth, check),
+            (r"/oauth2/auth", authz.OAuth2Auth, check),
             (r"/", pages.Home, given),
             (r"/login", pages.Login, given),
             (r"/logout", pages.Logout, given),
@@ -73,6 +77,8 @@ def make_application(services: Services) -> Application:
             (oauth_paths.INTROSPECT, oauth.Introspect, given),
             (oauth_paths.REVOKE, oauth.Revoke, given),
             (oauth_paths.LOGOUT, oauth.Logout, given),
+            (r"/oauth2/sign_in", authz.SignIn, given),
+            (authz.SIGN_OUT, authz.SignOut, given),
             (r"/healthz", health.Health, given),
             (r"/readyz", health.Ready, given),
         ],

@@ -17,7 +17,7 @@ from errors import SaomaError, TicketUnknown, TooManyRequests
 from flows import pictures, sessions
 from flows.context import Context
 from flows.sessions import Current
-from handlers.cookies import MAX_TICKETS, CookieNames
+from handlers.cookies import MAX_TICKETS, CookieNames, session_values
 from handlers.device import names_of
 from handlers.services import Services
 from storage.records import User
@@ -58,7 +58,7 @@ class BaseHandler(RequestHandler):
 
     @property
     def cookie_names(self) -> CookieNames:
-        return CookieNames(self.services.secure)
+        return self.services.cookie_names
 
     @property
     def logged_path(self) -> str:
@@ -126,13 +126,25 @@ class BaseHandler(RequestHandler):
         """
         return bool(self.authorization("Bearer") or self.authorization("Ticket"))
 
-    def session_token(self) -> str:
+    def session_cookies(self) -> tuple[str, ...]:
+        """More than one where another host below `session.cookie_domain` has set one."""
+        return session_values(self.request.headers.get_list("Cookie"), self.cookie_names.session)
+
+    def session_tokens(self) -> tuple[str, ...]:
         if self.own_credentials:  # a cookie beside them counts for nothing: its checks were not made
-            return self.authorization("Bearer")
-        return self.get_cookie(self.cookie_names.session) or ""
+            return (self.authorization("Bearer"),)
+        return self.session_cookies()
 
     async def current(self) -> Current | None:
-        return await sessions.current(self.context, self.session_token())
+        return await self.services.sessions.current(self.session_tokens())
+
+    async def sign_out(self) -> None:
+        """Ends every session that the request brings."""
+        for token in self.session_tokens():
+            current = await self.services.sessions.current([token])
+            if current is not None:
+                await sessions.end(self.context, current.session)
+        self.drop_cookie(self.cookie_names.session)
 
     def ticket_secret(self, ticket_id: str) -> str:
         if self.own_credentials:
@@ -159,18 +171,20 @@ class BaseHandler(RequestHandler):
         return scheme == ours and host in self.services.own_hosts
 
     def put_cookie(self, name: str, value: str, seconds: float) -> None:
-        self.set_cookie(
-            name,
-            value,
-            max_age=int(seconds),
-            path="/",
-            httponly=True,
-            samesite="Lax",
-            secure=self.services.secure,
-        )
+        self.set_cookie(name, value, max_age=int(seconds), **self._cookie_attributes(name))
 
     def drop_cookie(self, name: str) -> None:
-        self.clear_cookie(name, path="/", httponly=True, samesite="Lax", secure=self.services.secure)
+        self.clear_cookie(name, **self._cookie_attributes(name))
+
+    def _cookie_attributes(self, name: str) -> dict[str, Any]:
+        shared = name == self.cookie_names.session and self.context.settings.session.cookie_domain
+        return {
+            "domain": shared or None,
+            "path": "/",
+            "httponly": True,
+            "samesite": "Lax",
+            "secure": self.services.secure,
+        }
 
     def put_ticket_cookie(self, ticket_id: str, secret: str, seconds: float) -> None:
         """Hands the secret to the browser for the ticket's `seconds` and what scan and exchange may add.
@@ -268,10 +282,12 @@ class ApiHandler(BaseHandler):
 class PageHandler(BaseHandler):
     """Answers with pages."""
 
+    keeps_language: ClassVar[bool] = True  # the one asked for by `?lang=`, in a cookie
+
     def set_own_headers(self) -> None:
         super().set_own_headers()
         self.set_policy()
-        if self.requested_language:
+        if self.requested_language and self.keeps_language:
             self.put_cookie(self.cookie_names.language, self.texts().language, LANGUAGE_SECONDS)
 
     def set_policy(self, *, form_target: str = "", framed_by: str = "") -> None:

@@ -1,4 +1,7 @@
-"""Our cookies: their names and how many. On https they carry `__Host-`: this host alone, Secure, path /."""
+"""Our cookies: their names and how many. On https they carry `__Host-`: this host alone, Secure, path /.
+
+The session's cookie goes to other hosts too where `session.cookie_domain` says so (decision 25).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ import re
 from collections.abc import Iterable
 
 MAX_TICKETS = 8  # ticket cookies a browser may hold; the oldest goes first
+MAX_SESSIONS = 4  # different values of one cookie that are looked at
 
 _TICKET = "saoma-ticket-"
 _TICKET_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
 class CookieNames:
-    def __init__(self, secure: bool) -> None:
+    def __init__(self, secure: bool, domain: str = "") -> None:
+        """`domain` is where the session's cookie goes, "" for this host alone."""
         self._prefix = "__Host-" if secure else ""
-        self.session = f"{self._prefix}saoma-session"
+        shared = "__Secure-" if secure else ""
+        self.session = f"{shared if domain else self._prefix}saoma-session"
         self.xsrf = f"{self._prefix}saoma-xsrf"
         self.language = f"{self._prefix}saoma-language"
 
@@ -26,3 +32,14 @@ class CookieNames:
         start = f"{self._prefix}{_TICKET}"
         ids = (name.removeprefix(start) for name in names if name.startswith(start))
         return [ticket_id for ticket_id in ids if _TICKET_ID.match(ticket_id)]
+
+
+def session_values(headers: Iterable[str], name: str) -> tuple[str, ...]:
+    """The different values of the session's cookie in `Cookie` headers, in the order they come.
+
+    A browser sends several where another host has set one, too; of those a parser into a dictionary silently
+    keeps the last. Of too many none counts.
+    """
+    pairs = (pair.strip().partition("=") for header in headers for pair in header.split(";"))
+    values = dict.fromkeys(value for known, _, value in pairs if known == name and value)
+    return tuple(values) if len(values) <= MAX_SESSIONS else ()

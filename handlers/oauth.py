@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus, urlsplit
 from config.sections import RegisteredSite
 from config.values import origin_of
 from errors import BadRequest, SaomaError, StoreUnavailable, Unauthenticated
-from flows import authorize, grants, sessions
+from flows import authorize, grants
 from flows.authorize import Asked
 from flows.grants import Issued
 from flows.sites import authenticated
@@ -231,8 +231,7 @@ class Logout(PageHandler):
         current = await self.current()
         hinted = await self._hinted(given)
         if current is not None and hinted.get("sid") == current.session.id:
-            await sessions.end(self.context, current.session)
-            self.drop_cookie(self.cookie_names.session)
+            await self.sign_out()
         elif current is not None:
             self.set_policy(form_target=_source_of(back))  # browsers check where a form leads in the end
             self.render("sign_out.html", action=f"{tokens.LOGOUT}?{self.request.query}")
@@ -244,10 +243,7 @@ class Logout(PageHandler):
             self.redirect(f"{tokens.LOGOUT}?{_form_query(self.request.body)}", status=303)
             return
         back = await self._back(_single(self.request.query))
-        current = await self.current()
-        if current is not None:
-            await sessions.end(self.context, current.session)
-        self.drop_cookie(self.cookie_names.session)
+        await self.sign_out()
         self.redirect(back, status=303)
 
     async def _hinted(self, given: dict[str, str]) -> dict[str, Any]:

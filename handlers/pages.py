@@ -102,8 +102,8 @@ class Login(SitePage):
         secret = self.ticket_secret(ticket_id)
         wish = self._wish(self.get_body_argument("method", ""), self.get_body_argument("next", ""))
         try:
-            former = self.get_cookie(self.cookie_names.session) or ""
-            collected = await exchange(self.context, ticket_id, secret, former_token=former)
+            former = self.session_cookies()
+            collected = await exchange(self.context, ticket_id, secret, former_tokens=former)
         except (TransitionRefused, LoginRefused, TicketUnknown) as error:
             try:
                 ticket = await tickets.look(self.context, ticket_id, secret)
@@ -192,10 +192,7 @@ class OpenApp(PageHandler):
 
 class Logout(PageHandler):
     async def post(self) -> None:
-        current = await self.current()
-        if current is not None:
-            await sessions.end(self.context, current.session)
-        self.drop_cookie(self.cookie_names.session)
+        await self.sign_out()
         self.redirect("/", status=303)
 
 

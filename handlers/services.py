@@ -9,8 +9,10 @@ from flows.app_login import AppLogin
 from flows.context import Context
 from flows.deliveries import Deliveries
 from flows.pictures import Pictures
+from flows.session_memory import SessionMemory
 from flows.signing import Signer
 from flows.tickets import TicketDesk
+from handlers.cookies import CookieNames
 from handlers.peers import Peers
 from wechat.callback import Gate
 
@@ -18,6 +20,7 @@ from wechat.callback import Gate
 @dataclass(frozen=True, slots=True)
 class Services:
     context: Context
+    sessions: SessionMemory
     desk: TicketDesk
     peers: Peers
     pictures: Pictures
@@ -32,3 +35,7 @@ class Services:
     @property
     def secure(self) -> bool:
         return self.context.base_url.startswith("https://")
+
+    @property
+    def cookie_names(self) -> CookieNames:
+        return CookieNames(self.secure, self.context.settings.session.cookie_domain)

@@ -132,9 +132,9 @@ class Picture(ApiHandler):
 
 class Exchange(ApiHandler):
     async def post(self, ticket_id: str) -> None:
-        former = self.get_cookie(self.cookie_names.session) or ""
+        former = self.session_cookies()
         collected = await exchange.exchange(
-            self.context, ticket_id, self.ticket_secret(ticket_id), former_token=former
+            self.context, ticket_id, self.ticket_secret(ticket_id), former_tokens=former
         )
         document: dict[str, Any] = {
             "state": collected.ticket.state,

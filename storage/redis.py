@@ -6,9 +6,11 @@ database, not Redis, decides the one winner of an exchange: a Redis that forgets
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
@@ -26,6 +28,10 @@ ANSWER_SECONDS = 2.0
 MAX_TRIES = 50
 # Redis deletes by its own clock; what it deletes has been over for a while by ours, whoever is ahead.
 SLACK_SECONDS = 60.0
+# Whoever asks for marks has the database to ask instead, and does not wait for a Redis that hangs.
+MARK_SECONDS = 0.5
+
+_HASHES = ("secret_hash", "browser_hash")  # bytes, which JSON has none of
 
 log = logging.getLogger("saoma.storage")
 
@@ -181,13 +187,13 @@ def _end(ticket: Ticket) -> int:
 
 def _encode(ticket: Ticket) -> bytes:
     row = codec.scalars(**codec.ticket_row(ticket))
-    row["secret_hash"] = ticket.secret_hash.hex()
+    row |= {name: row[name].hex() for name in _HASHES}
     return json.dumps(row).encode("ascii")
 
 
 def _decode(raw: bytes) -> Ticket:
     row = json.loads(raw)
-    row["secret_hash"] = bytes.fromhex(row["secret_hash"])
+    row |= {name: bytes.fromhex(row.get(name, "")) for name in _HASHES}
     return codec.ticket_of(row)
 
 
@@ -202,6 +208,7 @@ class RedisShared(Shared):
         self._node = node
         self._prefix = f"{PREFIX}{account}:" if account else PREFIX
         self._release = client.register_script(_RELEASE)
+        self._marks = _Marks(client, f"{self._prefix}marks")
 
     async def get(self, name: str) -> str | None:
         return _text(await _answered(self._client.get(self._prefix + name)))
@@ -227,6 +234,76 @@ class RedisShared(Shared):
 
     async def release(self, name: str) -> None:
         await _answered(self._release(keys=[f"{self._prefix}lease:{name}"], args=[self._node]))
+
+    async def marks(self, names: Sequence[str]) -> list[str]:
+        return await self._marks.of(names)
+
+    async def renew(self, names: Iterable[str]) -> None:
+        await self._marks.renew(names)
+
+
+class _Marks:
+    """A hash of random marks; the callers' names are few, so it does not grow.
+
+    One question is with Redis at a time. Who asks meanwhile waits for the next one, which is for all of them:
+    an answer to a question that was on its way already might be older than theirs.
+    """
+
+    def __init__(self, client: Redis, key: str) -> None:
+        self._client = client
+        self._key = key
+        self._asking: list[tuple[Sequence[str], asyncio.Future[list[str]]]] = []
+        self._answering: asyncio.Task[None] | None = None
+
+    async def of(self, names: Sequence[str]) -> list[str]:
+        future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._asking.append((names, future))
+        if self._answering is None:
+            self._answering = asyncio.create_task(self._answer())
+        try:
+            async with asyncio.timeout(MARK_SECONDS):
+                return await future
+        except TimeoutError as error:
+            raise StoreUnavailable from error
+
+    async def renew(self, names: Iterable[str]) -> None:
+        await _answered(self._client.hset(self._key, mapping=dict.fromkeys(names, _new_mark())))
+
+    async def _answer(self) -> None:
+        try:
+            while self._asking:
+                asking, self._asking = self._asking, []
+                try:
+                    known = await self._read({name for names, _ in asking for name in names})
+                except StoreUnavailable as error:
+                    for _, future in asking + self._asking:
+                        if not future.done():
+                            future.set_exception(error)
+                    self._asking = []
+                    continue
+                for names, future in asking:
+                    if not future.done():  # else whoever asked has gone
+                        future.set_result([known[name] for name in names])
+        finally:
+            self._answering = None
+
+    async def _read(self, wanted: Iterable[str]) -> dict[str, str]:
+        names = list(wanted)
+        found = await _answered(self._client.hmget(self._key, names))
+        if None in found:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for name, mark in zip(names, found, strict=True):
+                    if mark is None:  # the first node that misses it makes it, for all
+                        pipeline.hsetnx(self._key, name, _new_mark())
+                pipeline.hmget(self._key, names)
+                found = (await _answered(pipeline.execute()))[-1]
+        if None in found:
+            raise StoreUnavailable  # forgotten again, in between
+        return {name: mark.decode("ascii") for name, mark in zip(names, found, strict=True)}
+
+
+def _new_mark() -> str:
+    return secrets.token_hex(8)
 
 
 def _text(raw: bytes | None) -> str | None:

@@ -1,4 +1,5 @@
-"""What the nodes of a cluster share besides their tickets: WeChat's token, the pool of codes, who fills it.
+"""What the nodes of a cluster share besides their tickets: WeChat's token, the pool of codes, who fills it,
+and the marks that tell whether what a node remembers still holds.
 
 None of it is lasting truth: all of it may be forgotten, and is made anew.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 
 class Shared(ABC):
@@ -43,6 +44,17 @@ class Shared(ABC):
     async def release(self, name: str) -> None:
         """Gives up what this process leased."""
 
+    @abstractmethod
+    async def marks(self, names: Sequence[str]) -> list[str]:
+        """The mark of each name, as it is now: at no time before the call.
+
+        One that was forgotten is made anew and is like none before it, so that it counts as renewed.
+        """
+
+    @abstractmethod
+    async def renew(self, names: Iterable[str]) -> None:
+        """Once this has returned, nobody reads a mark of these names that was there before the call."""
+
 
 class LocalShared(Shared):
     """One process shares with nobody. `now` gives seconds."""
@@ -52,6 +64,8 @@ class LocalShared(Shared):
         self._values: dict[str, tuple[str, float]] = {}
         self._queues: defaultdict[str, deque[str]] = defaultdict(deque)
         self._leases: dict[str, float] = {}
+        self._marks: dict[str, str] = {}
+        self._renewals = 0
 
     async def get(self, name: str) -> str | None:
         value, end = self._values.get(name, ("", 0.0))
@@ -82,3 +96,11 @@ class LocalShared(Shared):
 
     async def release(self, name: str) -> None:
         self._leases.pop(name, None)
+
+    async def marks(self, names: Sequence[str]) -> list[str]:
+        known = self._marks
+        return [known.get(name, "") for name in names]
+
+    async def renew(self, names: Iterable[str]) -> None:
+        self._renewals += 1
+        self._marks.update(dict.fromkeys(names, str(self._renewals)))

@@ -270,7 +270,7 @@ async def test_a_revoked_session_cannot_be_collected_again(world: World):
 async def test_the_browsers_former_session_ends(world: World):
     first = await world.logged_in()
     other = await world.logged_in()
-    second = await world.collect(await world.confirmed(), former_token=first.token)
+    second = await world.collect(await world.confirmed(), former_tokens=[first.token])
     assert await who(world, first.token) is None
     assert await who(world, second.token) is not None
     assert await who(world, other.token) is not None, "another browser's stays"
@@ -278,20 +278,20 @@ async def test_the_browsers_former_session_ends(world: World):
 
 async def test_the_former_session_of_another_person_ends_too(world: World):
     first = await world.logged_in(world.person(1))
-    second = await world.collect(await world.confirmed(world.person(2)), former_token=first.token)
+    second = await world.collect(await world.confirmed(world.person(2)), former_tokens=[first.token])
     assert await who(world, first.token) is None
     assert (await who(world, second.token)).user.id == (await world.user(world.person(2))).id
 
 
 @pytest.mark.parametrize("token", ["unknown", "", "\ud800", "x" * 10_000])
 async def test_a_former_token_that_means_nothing(world: World, token: str):
-    assert await world.collect(await world.confirmed(), former_token=token)
+    assert await world.collect(await world.confirmed(), former_tokens=[token])
 
 
 async def test_a_repeat_with_the_first_answers_cookie(world: World):
     held = await world.confirmed()
     first = await world.collect(held)
-    second = await world.collect(held, former_token=first.token)
+    second = await world.collect(held, former_tokens=[first.token])
     assert await who(world, first.token) is None
     assert await who(world, second.token) is not None
 
@@ -300,7 +300,7 @@ async def test_a_refused_exchange_ends_no_former_session(world: World):
     first = await world.logged_in()
     held = await world.ticket()
     with pytest.raises(TransitionRefused):
-        await world.collect(held, former_token=first.token)
+        await world.collect(held, former_tokens=[first.token])
     assert await who(world, first.token) is not None
 
 
