@@ -85,11 +85,12 @@ class Example:
         page = await visitor.open(self.home)
         return await visitor.open(page.link(LOG_IN)) if LOG_IN in page.text else page
 
-    async def brought_back(self) -> str:
-        """The address, with a code in it, that a login of somebody else ended at; not opened yet."""
-        visitor = Visitor(self.whole)
+    async def brought_back(self, visitor: Visitor) -> str:
+        """The address, with a code in it, that a login of theirs ends at; not opened yet."""
         visitor.stops_at = f"{self.origin}/callback"
-        return (await self.log_in(visitor)).address
+        address = (await self.log_in(visitor)).address
+        visitor.stops_at = ""
+        return address
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(SITES))
@@ -138,7 +139,7 @@ async def test_hello_and_sign_out(example):
 
 
 async def test_a_login_that_was_not_begun_here(example):
-    stolen = await example.brought_back()
+    stolen = await example.brought_back(Visitor(example.whole))
     victim = Visitor(example.whole)
     victim.stops_at = example.whole.base_url
     assert "Hello" not in (await victim.open(stolen)).text
@@ -151,3 +152,13 @@ async def test_a_login_that_was_not_begun_here(example):
     ):
         assert "Hello" not in (await victim.open(wrong)).text
         assert "Hello" not in (await victim.open(example.home)).text
+
+
+async def test_another_state(example):
+    visitor = Visitor(example.whole)
+    brought = await example.brought_back(visitor)
+    changed = re.sub(r"(?<=[?&]state=)[^&]+", "another", brought)
+    assert changed != brought
+    visitor.stops_at = example.whole.base_url
+    assert "Hello" not in (await visitor.open(changed)).text
+    assert "Hello" not in (await visitor.open(example.home)).text
