@@ -9,8 +9,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ from broker.base import Broker
 from broker.local import LocalBroker
 from broker.redis import RedisBroker
 from config import Settings, read_secret_key
+from control import ControlServer, database_of, socket_path
 from draining import Changes
 from errors import StoreUnavailable
 from flows.access_token import AccessTokens
@@ -33,6 +34,7 @@ from flows.app_login import AppLogin
 from flows.code_pool import CodePool
 from flows.context import Context
 from flows.deliveries import Deliveries
+from flows.outbox import Outbox
 from flows.pictures import Pictures
 from flows.profiles import ProfileFetcher
 from flows.relay import Relay
@@ -40,10 +42,12 @@ from flows.session_memory import LIFE_SECONDS, SHARED_LIFE_SECONDS, SessionMemor
 from flows.signing import Signer
 from flows.tickets import TicketDesk
 from handlers import ROOT, make_application
+from handlers.control import make_control
 from handlers.peers import Peers
 from handlers.services import Services
 from storage import redis
 from storage.base import Storage
+from storage.ringing import RingingStorage
 from storage.shared import LocalShared, Shared
 from storage.split import SplitStorage
 from storage.watched import WatchedStorage
@@ -84,18 +88,16 @@ class Server:
         backing = back(settings, storage, now)
         self._backing = backing
         self._http_client = AsyncHTTPClient(force_instance=True, max_clients=MAX_OUTBOUND)
-        key = read_secret_key(settings)
-        self.context = Context(
-            settings=settings,
-            base_url=self.base_url,
-            storage=backing.storage,
-            broker=backing.broker,
-            catalogues=Catalogues.load(ROOT / "locale"),
-            now=now,
-            token=secrets.token_urlsafe,
-            random=os.urandom,
-            mac=lambda purpose, value: hmac.new(key, f"{purpose} {value}".encode(), "sha256").hexdigest(),
-        )
+        storage = backing.storage
+        if any(site.webhook_url or site.backchannel_logout_uri for site in settings.sites):
+            storage = RingingStorage(storage, lambda endpoint: self._outbox.wake(endpoint))
+        self.context = make_context(settings, self.base_url, storage, backing.broker, now)
+        signer = Signer(self.context)
+        self._outbox = Outbox(self.context, signer.logout_token)
+        self._control: ControlServer | None = None
+        if place := socket_path(settings):
+            control = make_control(self.context, self._outbox, database_of(settings))
+            self._control = ControlServer(place, control)
         self.codes: CodePool | None = None
         self.profiles: ProfileFetcher | None = None
         self._relay: Relay | None = None
@@ -127,7 +129,7 @@ class Server:
             peers=Peers(settings.server.trusted_proxies),
             own_hosts=own_hosts(settings, self.port),
             pictures=Pictures(self.context, self._http_client, settings.wechat.picture_hosts),
-            signer=Signer(self.context),
+            signer=signer,
             access_tokens=AccessTokens(self.context, client),
             gate=gate,
             deliveries=deliveries,
@@ -170,6 +172,9 @@ class Server:
         if self.codes is not None and self.profiles is not None:
             self.codes.start()
             self.profiles.start()
+        self._outbox.start()
+        if self._control is not None:
+            self._control.start()
         self._sweeper = asyncio.create_task(self._sweep())
         self._http_server.add_sockets(self._sockets)
 
@@ -186,6 +191,9 @@ class Server:
         if self.codes is not None and self.profiles is not None:
             await self.codes.stop()
             await self.profiles.stop()
+        if self._control is not None:
+            await self._control.stop()
+        await self._outbox.stop()
         if self._sweeper is not None:
             await background.end([self._sweeper])
         await self._http_server.close_all_connections()
@@ -210,6 +218,34 @@ class Server:
             except StoreUnavailable:
                 log.warning("the store did not answer the sweep; nothing depends on it")
             await asyncio.sleep(SWEEP_SECONDS)
+
+
+def make_context(
+    settings: Settings, base_url: str, storage: Storage, broker: Broker, now: Callable[[], float]
+) -> Context:
+    key = read_secret_key(settings)
+    return Context(
+        settings=settings,
+        base_url=base_url,
+        storage=storage,
+        broker=broker,
+        catalogues=Catalogues.load(ROOT / "locale"),
+        now=now,
+        token=secrets.token_urlsafe,
+        random=os.urandom,
+        mac=lambda purpose, value: hmac.new(key, f"{purpose} {value}".encode(), "sha256").hexdigest(),
+    )
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Context]:
+    """What a command works with where no server runs. Raises StoreUnavailable."""
+    storage = await open_storage(settings)
+    base_url = settings.server.base_url or f"http://127.0.0.1:{settings.server.port}"
+    try:
+        yield make_context(settings, base_url, storage, LocalBroker(), time.time)
+    finally:
+        await storage.close()
 
 
 async def open_storage(settings: Settings) -> Storage:

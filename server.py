@@ -19,6 +19,7 @@ from config import FaultySettings, Settings
 from errors import StoreUnavailable
 
 DEMO_PORT = 8888
+LISTED = 20  # of the webhooks' deliveries
 
 log = logging.getLogger("saoma")
 
@@ -68,6 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
     checking.add_argument("--online", action="store_true", help="try WeChat's API with the account too")
     demonstration = commands.add_parser("demo", help="server, emulated WeChat and phone: try it out")
     demonstration.add_argument("--port", type=int, default=DEMO_PORT, help="default: %(default)s")
+    deliveries = commands.add_parser("webhooks", help="list what the sites were told, or send a test")
+    deliveries.add_argument("--settings", type=Path, required=True, metavar="FILE")
+    deliveries.add_argument("--site", metavar="ID", help="of this site only")
+    deliveries.add_argument("--limit", type=int, default=LISTED, metavar="N", help="default: %(default)s")
+    deliveries.add_argument("--test", metavar="ID", help="send this site's webhook a test event now")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "demo":
@@ -80,6 +86,12 @@ def main(arguments: list[str] | None = None) -> int:
             from check import check
 
             return 0 if asyncio.run(check(settings, online=chosen.online)) else 1
+        if chosen.command == "webhooks":
+            logs.set_up(logging.CRITICAL)
+            from notices import webhooks
+
+            fine = asyncio.run(webhooks(settings, site_id=chosen.site, limit=chosen.limit, test=chosen.test))
+            return 0 if fine else 1
         logs.set_up()
         asyncio.run(run(settings))
     except FaultySettings as error:

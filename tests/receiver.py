@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,8 +17,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-SECRET = "whsec_" + "c2FvbWE" * 6
-OLD_SECRET = "whsec_" + "b2xkZXI" * 6
+SECRET, OLD_SECRET = (f"whsec_{base64.b64encode(bytes([number]) * 32).decode()}" for number in (1, 2))
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8", "::1/128"]}
 
 

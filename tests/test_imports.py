@@ -37,10 +37,12 @@ OURS = (
     "demo",
     "draining",
     "outbound",
+    "control",
+    "notices",
 )
 
 # The command line and what it starts; of these one room picks drivers, and one asks Redis about itself.
-STARTING = ("server", "composition", "check", "demo")
+STARTING = ("server", "composition", "check", "demo", "control", "notices")
 PICKING = ("composition", "check")
 
 # What brings time, chance, processes or the network with it.
@@ -215,6 +217,8 @@ def test_cores_take_the_standard_library_and_cryptography_alone():
         ("composition", "import pymongo"),
         ("server", "from storage import sqlite"),
         ("demo", "from broker.local import LocalBroker"),
+        ("notices", "from storage import sqlite"),
+        ("flows.outbox", "import control"),
         ("handlers.pages", "from composition import Server"),
         ("flows.scan", "from tests.harness import Clock"),
     ],

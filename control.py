@@ -1,0 +1,133 @@
+"""The socket beside the database by which commands ask the server that runs: SQLite's file is its alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.httpserver import HTTPServer
+from tornado.netutil import Resolver
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
+from tornado.web import Application
+
+from config import Settings
+from handlers.control import DATABASE
+
+NAME = "control.sock"
+MAX_PATH_BYTES = 100  # the system's own limit is little more
+ANSWER_SECONDS = 30.0
+
+log = logging.getLogger("saoma.control")
+
+
+class CannotAsk(Exception):
+    """The server that runs does not do what it is asked; the text says why."""
+
+
+def database_of(settings: Settings) -> str:
+    """The name by which the command and the server know that they mean the same SQLite file."""
+    return str(settings.sqlite_path.resolve()) if settings.sqlite_path else ""
+
+
+def socket_path(settings: Settings) -> Path | None:
+    """None where the store is one that several processes can open."""
+    return settings.sqlite_path.parent / NAME if settings.sqlite_path else None
+
+
+class ControlServer:
+    """Whoever may read the database may ask; nobody else."""
+
+    def __init__(self, path: Path, application: Application) -> None:
+        self._path = path
+        self._server = HTTPServer(application)
+        self._listens = False
+
+    def start(self) -> None:
+        """Where there can be no socket, serving goes on without it."""
+        try:
+            listener = self._bind()
+        except OSError as error:
+            log.warning("no command can ask this server: %s cannot be made (%s)", self._path, error)
+            return
+        self._server.add_socket(listener)
+        self._listens = True
+
+    async def stop(self) -> None:
+        if self._listens:
+            self._server.stop()
+            await self._server.close_all_connections()
+            self._path.unlink(missing_ok=True)
+
+    def _bind(self) -> socket.socket:
+        if len(os.fsencode(self._path)) > MAX_PATH_BYTES:
+            raise OSError(f"its path is longer than {MAX_PATH_BYTES} bytes")
+        if self._path.is_socket():
+            if _answers(self._path):
+                raise OSError("a server with another database in the same folder has it")
+            self._path.unlink()  # left by a server that was killed
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(str(self._path))
+            os.chmod(self._path, 0o600)  # before anybody can connect
+            listener.setblocking(False)
+            listener.listen()
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as attempt, suppress(OSError):
+        attempt.connect(str(path))
+        return True
+    return False
+
+
+async def ask(settings: Settings, method: str, path: str, body: Any = None) -> dict[str, Any] | None:
+    """The answer of the server that has the database; None where none runs. Raises CannotAsk."""
+    place = socket_path(settings)
+    if place is None or len(os.fsencode(place)) > MAX_PATH_BYTES:
+        return None
+    resolver = _ToSocket(path=place)
+    client = SimpleAsyncHTTPClient(force_instance=True, resolver=resolver)
+    request = HTTPRequest(
+        f"http://localhost{path}",
+        method=method,
+        body=None if body is None else json.dumps(body),
+        headers={DATABASE: quote(database_of(settings))},
+        request_timeout=ANSWER_SECONDS,
+    )
+    try:
+        response = await client.fetch(request, raise_error=False)
+    except PermissionError:
+        raise CannotAsk(f"{place} belongs to the user that serves: run this command as that user") from None
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except (OSError, HTTPClientError) as error:
+        raise CannotAsk(f"the server that runs does not answer ({type(error).__name__})") from None
+    finally:
+        client.close()
+    document: dict[str, Any] = json.loads(response.body)
+    if response.code != 200:
+        raise CannotAsk(document["fault"])
+    return document
+
+
+class _ToSocket(Resolver):
+    """Every name leads to the socket."""
+
+    def initialize(self, path: Path) -> None:
+        self._path = str(path)
+
+    async def resolve(
+        self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[tuple[int, Any]]:
+        return [(socket.AF_UNIX, self._path)]

@@ -1,0 +1,79 @@
+"""What commands ask of the server that runs, over its control socket (`control.py`), never over the web."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import unquote
+
+from tornado.web import Application, HTTPError, RequestHandler
+
+from errors import SaomaError
+from flows import outbox
+from flows.context import Context
+from flows.outbox import Outbox
+from handlers.base import ExcInfo
+from storage.records import Notice
+
+DATABASE = "Saoma-Database"  # the header that names the file (percent-encoded): no other server answers
+
+
+class ControlHandler(RequestHandler):
+    def initialize(self, context: Context, outbox: Outbox, database: str) -> None:
+        self.context = context
+        self.outbox = outbox
+        self.database = database
+
+    def prepare(self) -> None:
+        if unquote(self.request.headers.get(DATABASE, "")) != self.database:
+            raise HTTPError(421, reason=f"the server that answers here has another database, {self.database}")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        info: ExcInfo | None = kwargs.get("exc_info")
+        error = info[1] if info else None
+        if isinstance(error, SaomaError):
+            self.set_status(error.status)
+        self.finish({"fault": error.message if isinstance(error, SaomaError) else self._reason})
+
+
+class Webhooks(ControlHandler):
+    async def get(self) -> None:
+        site_id = self.get_query_argument("site", None)
+        limit = int(self.get_query_argument("limit", "20"))
+        self.finish(listed(await outbox.newest(self.context, site_id=site_id, limit=limit)))
+
+
+class WebhooksTest(ControlHandler):
+    async def post(self) -> None:
+        self.finish(shown(await self.outbox.test(json.loads(self.request.body)["site"])))
+
+
+def listed(notices: Any) -> dict[str, Any]:
+    return {"notices": [shown(notice) for notice in notices]}
+
+
+def shown(notice: Notice) -> dict[str, Any]:
+    """What became of a notice; nothing of the person."""
+    kind, _, site_id = notice.endpoint.partition(":")
+    return {
+        "id": notice.id,
+        "kind": kind,
+        "site": site_id,
+        "event": notice.event,
+        "created_at": notice.created_at,
+        "due_at": notice.due_at,
+        "state": notice.state,
+        "attempts": notice.attempts,
+        "result": notice.result,
+    }
+
+
+def make_control(context: Context, outbox: Outbox, database: str) -> Application:
+    given = {"context": context, "outbox": outbox, "database": database}
+    return Application(
+        [
+            (r"/webhooks", Webhooks, given),
+            (r"/webhooks/test", WebhooksTest, given),
+        ],
+        log_function=lambda _: None,
+    )
