@@ -38,7 +38,7 @@ from flows.outbox import Outbox
 from flows.pictures import Pictures
 from flows.profiles import ProfileFetcher
 from flows.relay import Relay
-from flows.session_memory import LIFE_SECONDS, SHARED_LIFE_SECONDS, SessionMemory
+from flows.session_memory import SessionMemory
 from flows.signing import Signer
 from flows.tickets import TicketDesk
 from handlers import ROOT, make_application
@@ -122,9 +122,7 @@ class Server:
             deliveries = Deliveries(self.context, gate, self.profiles, self._relay)
         services = Services(
             context=self.context,
-            sessions=SessionMemory(
-                self.context, backing.shared, LIFE_SECONDS if backing.alone else SHARED_LIFE_SECONDS
-            ),
+            sessions=SessionMemory(self.context, backing.shared),
             desk=TicketDesk(self.context, self.codes),
             peers=Peers(settings.server.trusted_proxies),
             own_hosts=own_hosts(settings, self.port),
@@ -268,7 +266,6 @@ class Backing:
     broker: Broker
     shared: Shared
     redis: Redis | None = None
-    alone: bool = False  # certain that no other process has this database open
 
     async def close(self) -> None:
         if isinstance(self.broker, RedisBroker):
@@ -283,8 +280,7 @@ def back(settings: Settings, database: Storage, now: Callable[[], float]) -> Bac
     url = settings.redis.url.get_secret_value()
     if not url:
         own = LocalShared(now)
-        alone = settings.sqlite_path is not None  # its file is locked
-        return Backing(WatchedStorage(database, own), LocalBroker(), own, alone=alone)
+        return Backing(WatchedStorage(database, own), LocalBroker(), own)
     client, node = redis.connect(url), secrets.token_hex(8)
     shared = redis.RedisShared(client, node, settings.wechat.appid)
     storage = WatchedStorage(SplitStorage(database, client), shared)

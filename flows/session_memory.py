@@ -20,10 +20,9 @@ from storage.shared import Shared
 from tickets import hash_secret
 
 MAX_REMEMBERED = 10_000  # sessions; beyond them the longest unused goes
-LIFE_SECONDS = 60.0  # of what is remembered in a process alone
-# With several nodes the marks are in Redis. Where a node that changes something cannot reach it and another
-# can, this is how long the other may not know.
-SHARED_LIFE_SECONDS = 10.0
+# Marks tell of every change, except where whoever made it could not renew them: a node that has lost Redis,
+# say, which others still reach. So this is how long those may not know, and no more.
+LIFE_SECONDS = 10.0
 AWAY_SECONDS = 1.0  # without marks the database is asked; how long until they are tried again
 
 
@@ -36,13 +35,12 @@ class _Remembered:
 
 
 class SessionMemory:
-    def __init__(self, context: Context, shared: Shared, life: float) -> None:
-        """`life` is in seconds."""
+    def __init__(self, context: Context, shared: Shared) -> None:
         self._context = context
         self._shared = shared
-        self._life = life
         self._known: OrderedDict[bytes, _Remembered] = OrderedDict()
         self._away_until = 0.0
+        self._store_away = False  # when last asked; then it is asked each time, until it answers
 
     async def current(self, tokens: Sequence[str]) -> Current | None:
         """The session that one of the tokens stands for; None as in `sessions.current`.
@@ -56,7 +54,7 @@ class SessionMemory:
         key = hash_secret(token)
         known, found = self._known.get(key), None
         if known is None:
-            found = await sessions.current(self._context, token)
+            found = await self._ask(token)
             if found is None:
                 return None
             names = marks.behind(found.session, found.user)
@@ -64,16 +62,25 @@ class SessionMemory:
             names = known.names
         now_marks = await self._marks(names)
         if now_marks is None:
-            return found or await sessions.current(self._context, token)
+            return found or await self._ask(token)
         if known is not None and known.marks == now_marks and self._holds(known):
             self._known.move_to_end(key)
             return known.current
         at = self._context.now()
-        found = await sessions.current(self._context, token)
+        found = await self._ask(token)
         if found is not None and marks.behind(found.session, found.user) == names:
             self._remember(key, _Remembered(found, names, now_marks, at))
         else:
             self._known.pop(key, None)
+        return found
+
+    async def _ask(self, token: str) -> Current | None:
+        try:
+            found = await sessions.current(self._context, token)
+        except StoreUnavailable:
+            self._store_away = True
+            raise
+        self._store_away = False
         return found
 
     async def _marks(self, names: Sequence[str]) -> list[str] | None:
@@ -88,8 +95,10 @@ class SessionMemory:
             return None
 
     def _holds(self, known: _Remembered) -> bool:
+        if self._store_away:
+            return False
         now, session = self._context.now(), known.current.session
-        young = known.at <= now < known.at + self._life  # a clock that was set back makes nothing younger
+        young = known.at <= now < known.at + LIFE_SECONDS  # a clock that was set back makes nothing younger
         idle = self._context.settings.session.idle
         return young and now < session.expires_at and not sessions.touch_is_due(session, idle, now)
 

@@ -22,7 +22,6 @@ from storage.shared import Shared
 
 PATIENCE_SECONDS = 0.4  # with base.TIMEOUT_SECONDS it leaves WeChat its answer within 4 s
 RETRY_SECONDS = 0.5
-LATE_SECONDS = 2 * base.TIMEOUT_SECONDS  # by then what was given up has happened, or will not any more
 
 Names = Callable[..., Iterable[str]]  # of the marks, from the arguments of the call
 
@@ -96,7 +95,6 @@ class WatchedStorage(base.Storage):
         self._storage = storage
         self._shared = shared
         self._renewals: set[asyncio.Task[None]] = set()
-        self._closed = False
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         touched: list[str] = []
@@ -106,13 +104,12 @@ class WatchedStorage(base.Storage):
 
         try:
             return await self._storage.transact(watched)
-        except (StoreUnavailable, asyncio.CancelledError):
-            # It may yet happen; maybe it has not begun, and nothing is in `touched`.
-            asyncio.get_running_loop().call_later(LATE_SECONDS, self._renew_late, touched)
-            raise
         finally:
-            if touched:
-                await asyncio.wait({self._begin_renewal(touched)}, timeout=PATIENCE_SECONDS)
+            if touched:  # whatever the outcome: what failed may have happened
+                renewal = asyncio.create_task(self._renew(touched))
+                self._renewals.add(renewal)
+                renewal.add_done_callback(self._renewals.discard)
+                await asyncio.wait({renewal}, timeout=PATIENCE_SECONDS)
 
     async def sweep(self, *, now: float) -> None:
         await self._storage.sweep(now=now)
@@ -121,15 +118,8 @@ class WatchedStorage(base.Storage):
         await self._storage.ping()
 
     async def close(self) -> None:
-        self._closed = True
         await background.end(self._renewals)
         await self._storage.close()
-
-    def _begin_renewal(self, touched: Iterable[str]) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._renew(touched))
-        self._renewals.add(task)
-        task.add_done_callback(self._renewals.discard)
-        return task
 
     async def _renew(self, touched: Iterable[str]) -> None:
         """Until it has succeeded. Meanwhile the age of what is remembered bounds how wrong it can be."""
@@ -141,10 +131,6 @@ class WatchedStorage(base.Storage):
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 return
-
-    def _renew_late(self, touched: Iterable[str]) -> None:
-        if touched and not self._closed:
-            self._begin_renewal(touched)
 
 
 class _Transaction:

@@ -26,11 +26,20 @@ DAY = 86_400.0
 
 
 class Counting(Delegating):
+    """A store that counts, and fails in each of the ways that the contract allows."""
+
     asked = 0
+    away = False
+    breaks_off = False  # does the work, and says that it failed
 
     async def transact(self, work):
         self.asked += 1
-        return await super().transact(work)
+        if self.away:
+            raise StoreUnavailable
+        result = await super().transact(work)
+        if self.breaks_off:
+            raise StoreUnavailable
+        return result
 
 
 class Marks(LocalShared):
@@ -57,7 +66,7 @@ class Remembering:
         self.context = replace(world.context, storage=WatchedStorage(self.store, self.shared))
         world.context = self.context
         world.deliveries = Deliveries(self.context, world.gate, world.wanted, world.sent, None)
-        self.memory = SessionMemory(self.context, self.shared, LIFE_SECONDS)
+        self.memory = SessionMemory(self.context, self.shared)
 
     async def remembered(self, number: int = 0) -> Collected:
         """A login that the memory knows."""
@@ -269,7 +278,7 @@ async def test_use_is_noted_when_it_is_due(here: Remembering):
         assert await here.asks(collected) == 0
 
 
-async def test_the_database_is_asked_again_after_a_minute(here: Remembering):
+async def test_the_database_is_asked_again_after_a_while(here: Remembering):
     collected = await here.remembered()
     here.world.clock.pass_(LIFE_SECONDS - 1)
     assert await here.asks(collected) == 0
@@ -300,6 +309,30 @@ async def test_nothing_negative_is_remembered(here: Remembering):
     assert await here.current(collected) is None
     await here.do(lambda t: t.users.set_blocked(collected.user.id, False))
     assert await here.current(collected) is not None
+
+
+# A store that does not answer.
+
+
+async def test_while_the_store_is_known_to_be_away_nothing_is_told_from_memory(here: Remembering):
+    collected = await here.remembered()
+    here.store.away = True
+    with pytest.raises(StoreUnavailable):
+        await here.memory.current(["somebody else's"])
+    with pytest.raises(StoreUnavailable):
+        await here.current(collected)
+    here.store.away = False
+    assert await here.current(collected) is not None
+    assert await here.asks(collected) == 0
+
+
+async def test_a_change_that_failed_may_have_happened(here: Remembering):
+    collected = await here.remembered()
+    here.store.breaks_off = True
+    with pytest.raises(StoreUnavailable):
+        await _block(here, collected)
+    here.store.breaks_off = False
+    assert await here.current(collected) is None
 
 
 # Several tokens at once.
@@ -437,7 +470,7 @@ async def _meet(choices: Iterator[int], *, warm: bool) -> list[int]:
     context: Any = SimpleNamespace(
         storage=WatchedStorage(Database(steps), shared), settings=limits, now=lambda: 1.0
     )
-    memory = SessionMemory(context, shared, LIFE_SECONDS)
+    memory = SessionMemory(context, shared)
 
     async def check() -> None:
         over = revoked
