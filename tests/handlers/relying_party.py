@@ -124,7 +124,9 @@ class RelyingParty:
         }
 
     async def tokens(self, code: str) -> dict[str, Any]:
-        answer = await self.token(self.code_form(code))
+        return self.tokens_of(await self.token(self.code_form(code)))
+
+    def tokens_of(self, answer: HTTPResponse) -> dict[str, Any]:
         assert answer.code == 200, answer.body
         return json.loads(answer.body)
 

@@ -25,7 +25,7 @@ INVALID_REQUEST = (400, "invalid_request")
 
 @pytest.fixture
 async def whole(tmp_path):
-    async with running(tmp_path, sites=SITES, wechat={"pool_size": 3}) as whole:
+    async with running(tmp_path, sites=SITES, wechat={"pool_size": 0}) as whole:
         yield whole
 
 
@@ -619,7 +619,7 @@ def all_encoded(text: str) -> str:
 
 
 async def test_a_secret_may_be_sent_in_every_right_way(tmp_path):
-    async with running(tmp_path, sites=[ODD, PUBLIC], wechat={"pool_size": 3}) as whole:
+    async with running(tmp_path, sites=[ODD, PUBLIC], wechat={"pool_size": 0}) as whole:
         browser, odd = whole.browser(), RelyingParty(whole, ODD)
         await whole.log_in(browser, whole.person())
         name, secret, former = ODD["id"], ODD["secret"], ODD["previous_secret"]
@@ -647,7 +647,7 @@ async def test_a_secret_may_be_sent_in_every_right_way(tmp_path):
 
 
 async def test_who_shows_it_wrongly_is_refused(tmp_path):
-    async with running(tmp_path, sites=[ODD, OTHER, PUBLIC], wechat={"pool_size": 3}) as whole:
+    async with running(tmp_path, sites=[ODD, OTHER, PUBLIC], wechat={"pool_size": 0}) as whole:
         browser, odd = whole.browser(), RelyingParty(whole, ODD)
         await whole.log_in(browser, whole.person())
         code = (await odd.authorize(browser))["code"]
