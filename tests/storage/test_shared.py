@@ -112,6 +112,84 @@ async def test_only_its_owner_releases_a_lease(redis_url):
     await client.aclose()
 
 
+async def test_marks_stay_until_they_are_renewed(nodes):
+    one, two = nodes("one"), nodes("two")
+    before = await one.marks(["a", "b"])
+    assert await two.marks(["b", "a"]) == [before[1], before[0]]
+    await two.renew(["a", "c"])
+    after = await one.marks(["a", "b"])
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+    await one.renew(["a"])
+    assert (await two.marks(["a"]))[0] not in (before[0], after[0])
+
+
+async def test_many_ask_for_marks_at_once(nodes):
+    names = [f"{number}" for number in range(200)]
+    asked = await asyncio.gather(*(nodes("one").marks([name, "common"]) for name in names))
+    again = await nodes("one").marks([*names, "common"])
+    assert [mark for mark, _ in asked] == again[:-1]
+    assert {common for _, common in asked} == {again[-1]}
+
+
+async def test_a_mark_is_never_older_than_the_question(redis_url, monkeypatch):
+    """Who asks while an answer is on its way waits for the next one."""
+    client, other = redis.connect(redis_url), redis.connect(redis_url)
+    one, two = RedisShared(client, "one"), RedisShared(other, "two")
+    before = await one.marks(["a"])
+    questions, read, go_on = 0, asyncio.Event(), asyncio.Event()
+    hmget = client.hmget
+
+    async def held(*arguments):
+        nonlocal questions
+        questions += 1
+        answer = await hmget(*arguments)
+        read.set()
+        await go_on.wait()
+        return answer
+
+    monkeypatch.setattr(client, "hmget", held)
+    early = asyncio.create_task(one.marks(["a"]))
+    await read.wait()
+    await two.renew(["a"])
+    late = [asyncio.create_task(one.marks(["a", f"{number}"])) for number in range(50)]
+    await asyncio.sleep(0)
+    go_on.set()
+    assert await early == before
+    marks = {found[0] for found in await asyncio.gather(*late)}
+    assert len(marks) == 1
+    assert marks != set(before)
+    assert questions == 2
+    await client.aclose()
+    await other.aclose()
+
+
+async def test_marks_of_a_redis_that_forgot_are_new_ones(redis_url):
+    client = redis.connect(redis_url)
+    shared = RedisShared(client, "one")
+    before = await shared.marks(["a", "b"])
+    await client.flushdb()
+    after = await shared.marks(["a", "b"])
+    assert not set(before) & set(after)
+    assert await shared.marks(["a", "b"]) == after
+    await client.aclose()
+
+
+async def test_nobody_waits_long_for_marks_of_a_redis_that_hangs(own_redis, monkeypatch):
+    monkeypatch.setattr(redis, "MARK_SECONDS", 0.1)
+    client = redis.connect(own_redis.url)
+    shared = RedisShared(client, "one")
+    before = await shared.marks(["a"])
+    own_redis.hang()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(shared.marks(["a"]), 1.5)  # Redis's own limit is 2 s
+    own_redis.resume()
+    monkeypatch.setattr(redis, "MARK_SECONDS", 5.0)
+    assert await shared.marks(["a"]) == before
+    await client.aclose()
+
+
 async def test_redis_away(own_redis):
     client = redis.connect(own_redis.url)
     shared = RedisShared(client, "one")
@@ -126,6 +204,8 @@ async def test_redis_away(own_redis):
         shared.length("codes"),
         shared.lease("filling", seconds=60),
         shared.release("filling"),
+        shared.marks(["a"]),
+        shared.renew(["a"]),
     ):
         with pytest.raises(StoreUnavailable):
             await call
