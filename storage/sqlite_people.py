@@ -1,0 +1,186 @@
+"""The people in SQLite, and how two users become one."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from storage import base, codec
+from storage.base import Page, check_search_text, page_size
+from storage.records import Profile, User
+from storage.sqlite_collection import Collection, assignments
+
+
+class People(Collection, base.Users):
+    async def upsert_identity(
+        self, provider: str, subject: str, *, following: bool, event_at: float, new_id: str, now: float
+    ) -> User:
+        known = self._user_of(provider, subject)
+        if known is None:
+            self._execute("INSERT INTO users (id, created_at) VALUES (?, ?)", (new_id, now))
+            self._execute(
+                "INSERT INTO identities (provider, subject, user_id, following, event_at, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (provider, subject, new_id, following, event_at, now),
+            )
+        else:
+            self._execute(
+                "UPDATE identities SET following = ?, event_at = ?"
+                " WHERE provider = ? AND subject = ? AND event_at <= ?",
+                (following, event_at, provider, subject, event_at),
+            )
+        return self._require(known or new_id)
+
+    async def set_unfollowed(self, provider: str, subject: str, *, event_at: float) -> User | None:
+        self._execute(
+            "UPDATE identities SET following = 0, event_at = ?, profile_at = 0,"
+            " nickname = '', picture = '', country = '', province = '', city = ''"
+            " WHERE provider = ? AND subject = ? AND event_at <= ?",
+            (event_at, provider, subject, event_at),
+        )
+        return await self.by_identity(provider, subject)
+
+    async def update_profile(
+        self, provider: str, subject: str, profile: Profile, *, unionid: str, now: float
+    ) -> User | None:
+        row = self._one("SELECT * FROM identities WHERE provider = ? AND subject = ?", provider, subject)
+        if row is None:
+            return None
+        user_id: str = row["user_id"]
+        if row["following"]:
+            merged = codec.profile_row(codec.profile_of(row).merged(profile))
+            self._execute(
+                f"UPDATE identities SET {assignments(merged)}, profile_at = :now"  # noqa: S608
+                " WHERE provider = :provider AND subject = :subject",
+                {**merged, "now": now, "provider": provider, "subject": subject},
+            )
+            if unionid:
+                user_id = self._link_unionid(user_id, unionid)
+        return self._require(user_id)
+
+    async def get(self, user_id: str) -> User | None:
+        row = self._one("SELECT * FROM users WHERE id = ?", self._survivor(user_id))
+        return self._assemble(row) if row else None
+
+    async def by_identity(self, provider: str, subject: str) -> User | None:
+        user_id = self._user_of(provider, subject)
+        return self._require(user_id) if user_id else None
+
+    async def set_chosen_name(self, user_id: str, name: str) -> None:
+        self._execute("UPDATE users SET chosen_name = ? WHERE id = ?", (name, self._survivor(user_id)))
+
+    async def set_blocked(self, user_id: str, blocked: bool) -> None:
+        self._execute("UPDATE users SET blocked = ? WHERE id = ?", (blocked, self._survivor(user_id)))
+
+    async def set_remark(self, user_id: str, remark: str) -> None:
+        self._execute("UPDATE users SET remark = ? WHERE id = ?", (remark, self._survivor(user_id)))
+
+    async def set_admin(self, user_id: str, admin: bool) -> None:
+        self._execute("UPDATE users SET admin = ? WHERE id = ?", (admin, self._survivor(user_id)))
+
+    async def count(self) -> int:
+        row = self._one("SELECT count(*) AS people FROM users")
+        return row["people"] if row else 0
+
+    async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
+        self._execute(
+            "UPDATE users SET login_count = login_count + 1, last_login_at = ?, last_ticket_id = ?"
+            " WHERE id = ? AND last_ticket_id <> ?",
+            (now, ticket_id, self._survivor(user_id), ticket_id),
+        )
+
+    async def forget(self, user_id: str) -> None:
+        user_id = self._survivor(user_id)
+        for table in ("grants", "known_browsers"):  # which stay with the id they were made for
+            self._execute(
+                f"DELETE FROM {table} WHERE user_id = :id"  # noqa: S608
+                " OR user_id IN (SELECT id FROM former_users WHERE user_id = :id)",
+                {"id": user_id},
+            )
+        for table in ("identities", "sessions", "links", "logins", "former_users"):
+            self._execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))  # noqa: S608
+        self._execute("DELETE FROM users WHERE id = ?", (user_id,))
+
+    async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
+        check_search_text(text)
+        limit = page_size(limit)
+        created_at, user_id = codec.place_of(cursor)
+        # instr, for LIKE ends at a NUL character; lower changes A to Z only.
+        rows = self._execute(
+            "SELECT * FROM users WHERE (created_at, id) > (:created_at, :id) AND (:text = ''"
+            " OR instr(lower(chosen_name), lower(:text)) OR instr(lower(remark), lower(:text))"
+            " OR id IN (SELECT user_id FROM identities"
+            " WHERE instr(lower(nickname), lower(:text)) OR instr(lower(subject), lower(:text))))"
+            " ORDER BY created_at, id LIMIT :limit",
+            {"created_at": created_at, "id": user_id, "text": text, "limit": limit + 1},
+        ).fetchall()
+        found = tuple(self._assemble(row) for row in rows[:limit])
+        return Page(
+            found, codec.cursor_after(found[-1].created_at, found[-1].id) if len(rows) > limit else ""
+        )
+
+    def _user_of(self, provider: str, subject: str) -> str | None:
+        row = self._one(
+            "SELECT user_id FROM identities WHERE provider = ? AND subject = ?", provider, subject
+        )
+        return row["user_id"] if row else None
+
+    def _require(self, user_id: str) -> User:
+        row = self._one("SELECT * FROM users WHERE id = ?", user_id)
+        assert row is not None, "an identity points to a person"
+        return self._assemble(row)
+
+    def _assemble(self, row: sqlite3.Row) -> User:
+        identities = self._execute(
+            "SELECT * FROM identities WHERE user_id = ? ORDER BY created_at, provider, subject", (row["id"],)
+        )
+        former = self._execute("SELECT id FROM former_users WHERE user_id = ? ORDER BY id", (row["id"],))
+        return User(
+            id=row["id"],
+            created_at=row["created_at"],
+            identities=tuple(codec.identity_of(identity) for identity in identities),
+            chosen_name=row["chosen_name"],
+            unionid=row["unionid"] or "",
+            blocked=bool(row["blocked"]),
+            remark=row["remark"],
+            admin=bool(row["admin"]),
+            login_count=row["login_count"],
+            last_login_at=row["last_login_at"],
+            previous_ids=tuple(old["id"] for old in former),
+        )
+
+    def _link_unionid(self, user_id: str, unionid: str) -> str:
+        """Notes the unionid; the id of the person who has it now, after a merge if there was another."""
+        owner = self._one("SELECT id FROM users WHERE unionid = ?", unionid)
+        if owner is None:
+            self._execute("UPDATE users SET unionid = ? WHERE id = ?", (unionid, user_id))
+            return user_id
+        if owner["id"] == user_id:
+            return user_id
+        pair = self._execute(
+            "SELECT * FROM users WHERE id IN (?, ?) ORDER BY created_at, id", (user_id, owner["id"])
+        ).fetchall()
+        older, younger = pair
+        for table in ("identities", "sessions", "links", "logins", "former_users", "tickets"):
+            self._execute(
+                f"UPDATE {table} SET user_id = ? WHERE user_id = ?",  # noqa: S608
+                (older["id"], younger["id"]),
+            )
+        latest = younger if younger["last_login_at"] > older["last_login_at"] else older
+        self._execute("DELETE FROM users WHERE id = ?", (younger["id"],))
+        self._execute("INSERT INTO former_users (id, user_id) VALUES (?, ?)", (younger["id"], older["id"]))
+        self._execute(
+            "UPDATE users SET unionid = ?, blocked = ?, chosen_name = ?, remark = ?,"
+            " login_count = login_count + ?, last_login_at = ?, last_ticket_id = ? WHERE id = ?",
+            (
+                unionid,
+                older["blocked"] or younger["blocked"],
+                older["chosen_name"] or younger["chosen_name"],
+                older["remark"] or younger["remark"],
+                younger["login_count"],
+                latest["last_login_at"],
+                latest["last_ticket_id"],
+                older["id"],
+            ),
+        )
+        survivor: str = older["id"]
+        return survivor
