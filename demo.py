@@ -7,6 +7,7 @@ import secrets
 import socket
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from tornado.netutil import bind_sockets
@@ -17,6 +18,10 @@ from emulator import Account, AppBackend, Emulator
 from wechat.callback import Mode
 
 PHONE_PORT = 8890
+
+# Where the sites in examples/ are: those that log in with OpenID Connect, and the one behind nginx.
+EXAMPLE_PORTS = {"php": 9001, "java": 9002, "flask": 9003, "node": 9004}
+STATIC_EXAMPLE_PORT = 9005
 
 
 async def demo(port: int, told: asyncio.Event) -> None:
@@ -43,8 +48,11 @@ async def demo(port: int, told: asyncio.Event) -> None:
             issuer=emulator.base_url, audience="saoma", key=secrets.token_urlsafe(32), server=base_url
         )
         emulator.install_app(backend)
+        site_secret = secrets.token_urlsafe(24)
         document = {
+            "server": {"allowed_redirects": [f"http://127.0.0.1:{STATIC_EXAMPLE_PORT}"]},
             "site": {"name": "saoma 演示"},
+            "sites": example_sites(site_secret),
             "wechat": {
                 "appid": account.appid,
                 "secret": account.secret,
@@ -66,11 +74,26 @@ async def demo(port: int, told: asyncio.Event) -> None:
         server.start()
         print(f"网站 site:             {server.base_url}/")
         print(f"模拟手机 phone:        {emulator.base_url}/")
+        print(f"示例 examples:         LOGIN_SERVER={server.base_url} LOGIN_SECRET={site_secret}")
         print("用浏览器打开网站并登录，再用模拟手机扫码。按 Ctrl+C 结束。")
         print("Open the site, then scan its code with the phone. Ctrl+C ends it.", flush=True)
         await told.wait()
         await server.stop()
         await emulator.stop()
+
+
+def example_sites(secret: str) -> list[dict[str, Any]]:
+    """Entries of `sites:` for the examples that log in with OpenID Connect."""
+    return [
+        {
+            "id": name,
+            "name": f"examples/{name}",
+            "secret": secret,
+            "redirect_uris": [f"http://127.0.0.1:{port}/callback"],
+            "post_logout_redirect_uris": [f"http://127.0.0.1:{port}/"],
+        }
+        for name, port in EXAMPLE_PORTS.items()
+    ]
 
 
 def _bind_near(port: int) -> list[socket.socket]:

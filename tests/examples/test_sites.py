@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from demo import example_sites as demo_sites
 from tests.clients.programs import ROOT, NotHere, find, java_program, npm_packages, skip, started
 from tests.clients.sites import SECRET
 from tests.clients.visitor import Page, Visitor
@@ -58,12 +59,18 @@ def node(folder: Path, port: int) -> Sequence[str]:
 SITES: dict[str, Command] = {"php": php, "java": java, "flask": flask, "node": node}
 
 
-def registered(name: str, port: int) -> dict[str, Any]:
-    """The entry for `sites:` in the example's README, for this port and with a secret."""
+def told(name: str) -> dict[str, Any]:
+    """The entry for `sites:` as it stands in the example's README."""
     text = (EXAMPLES / name / "README.md").read_text()
     block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert block is not None
     (site,) = yaml.safe_load(block[1])["sites"]
+    return site
+
+
+def registered(name: str, port: int) -> dict[str, Any]:
+    """The same for this port and with a secret."""
+    site = told(name)
     assert site["secret"] == "…", "nobody must copy a secret"
     home = re.search(r"127\.0\.0\.1:\d+", site["redirect_uris"][0])
     moved = yaml.safe_dump({**site, "secret": SECRET}).replace(home[0], f"127.0.0.1:{port}")
@@ -109,6 +116,12 @@ async def example(
         environment = {"LOGIN_SERVER": whole.base_url, "LOGIN_SECRET": SECRET, "PORT": str(port)}
         async with started(command, folder, port, environment) as origin:
             yield Example(name, whole, origin)
+
+
+@pytest.mark.parametrize("name", list(SITES))
+async def test_the_demo_knows_it(name):
+    (demo,) = (site for site in demo_sites(SECRET) if site["id"] == name)
+    assert {**told(name), "name": demo["name"], "secret": SECRET} == demo
 
 
 async def test_hello_and_sign_out(example):

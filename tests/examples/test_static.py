@@ -75,9 +75,11 @@ async def behind_nginx(folder: Path, port: int, saoma: str) -> AsyncIterator[str
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def whole_and_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Whole, str]]:
     folder, port = tmp_path_factory.mktemp("static"), free_port()
-    async with running(folder, **settings(f"127.0.0.1:{port}")) as whole:
-        async with behind_nginx(folder, port, whole.base_url.removeprefix("http://")) as site:
-            yield whole, site
+    async with (
+        running(folder, **settings(f"127.0.0.1:{port}")) as whole,
+        behind_nginx(folder, port, whole.base_url.removeprefix("http://")) as site,
+    ):
+        yield whole, site
 
 
 async def test_hello_and_sign_out(whole_and_site):
