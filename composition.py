@@ -34,6 +34,7 @@ from flows.app_login import AppLogin
 from flows.code_pool import CodePool
 from flows.context import Context
 from flows.deliveries import Deliveries
+from flows.messenger import Messenger
 from flows.outbox import Outbox
 from flows.pictures import Pictures
 from flows.profiles import ProfileFetcher
@@ -100,6 +101,7 @@ class Server:
             self._control = ControlServer(place, control)
         self.codes: CodePool | None = None
         self.profiles: ProfileFetcher | None = None
+        self.messenger: Messenger | None = None
         self._relay: Relay | None = None
         gate = client = deliveries = None
         if settings.wechat.enabled:
@@ -117,9 +119,10 @@ class Server:
                 shared=backing.shared,
             )
             self.profiles = ProfileFetcher(self.context, client)
+            self.messenger = Messenger(self.context, client)
             forward_url = settings.wechat.forward_url
             self._relay = Relay(forward_url, gate, now) if forward_url else None
-            deliveries = Deliveries(self.context, gate, self.profiles, self._relay)
+            deliveries = Deliveries(self.context, gate, self.profiles, self.messenger, self._relay)
         services = Services(
             context=self.context,
             sessions=SessionMemory(self.context, backing.shared),
@@ -167,9 +170,9 @@ class Server:
         """Serves from now on; needs a running loop."""
         if isinstance(self._backing.broker, RedisBroker):
             self._backing.broker.start()
-        if self.codes is not None and self.profiles is not None:
-            self.codes.start()
-            self.profiles.start()
+        for worker in (self.codes, self.profiles, self.messenger):
+            if worker is not None:
+                worker.start()
         self._outbox.start()
         if self._control is not None:
             self._control.start()
@@ -186,9 +189,9 @@ class Server:
         await self._changes.finish(DRAIN_SECONDS)
         if self._deliveries is not None:
             await self._deliveries.finish(DRAIN_SECONDS)
-        if self.codes is not None and self.profiles is not None:
-            await self.codes.stop()
-            await self.profiles.stop()
+        for worker in (self.codes, self.profiles, self.messenger):
+            if worker is not None:
+                await worker.stop()
         if self._control is not None:
             await self._control.stop()
         await self._outbox.stop()

@@ -1,6 +1,6 @@
 """What Prometheus is told: how many and how long, never who.
 
-Label values are names of ours (methods, states, paths of the URL table), so that no stranger can make new ones.
+Label values are names of ours (methods, states, handlers), so that no stranger can make new ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Metrics:
             registry=self._registry,
         )
         self._notices = Counter(
-            "saoma_notices", "Attempts to tell a site, by outcome.", ("kind", "outcome"), registry=self._registry
+            "saoma_notices", "Attempts to tell a site.", ("kind", "outcome"), registry=self._registry
         )
         self._requests = Histogram(
             "saoma_request_duration_seconds",

@@ -81,7 +81,7 @@ class Wechat(_Section):
     mode: Literal["safe", "compatible", "plain"] = "safe"
     api_base: Url = "https://api.weixin.qq.com"
     access_token: Literal["stable", "ordinary"] = "stable"  # noqa: S105  # a kind, no token
-    confirm: Literal["never"] = "never"
+    confirm: Literal["never", "new_browser", "always"] = "never"
     unfollow: Literal["end_sessions", "keep_sessions"] = "end_sessions"
     timestamp_window: float = Field(300, gt=0)
     forward_url: OptionalUrl = ""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from flows.code_pool import ID_BYTES
 from flows.context import Context
 from flows.follow import followed, unfollowed
+from flows.messenger import Messenger
 from flows.profiles import ProfileFetcher
 from flows.relay import Relay
 from flows.scan import Outcome, scanned
@@ -36,10 +37,18 @@ class Posted:
 class Deliveries:
     """`relay` is None where nothing is forwarded."""
 
-    def __init__(self, context: Context, gate: Gate, profiles: ProfileFetcher, relay: Relay | None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        gate: Gate,
+        profiles: ProfileFetcher,
+        messenger: Messenger,
+        relay: Relay | None,
+    ) -> None:
         self._context = context
         self._gate = gate
         self._profiles = profiles
+        self._messenger = messenger
         self._relay = relay
         self._running: dict[str, asyncio.Task[bytes]] = {}
         self._keep = max(MARK_SECONDS, 2 * gate.window + 60)
@@ -103,6 +112,8 @@ class Deliveries:
             await context.broker.publish(ticket_id)
         if outcome.met is not None:
             self._profiles.want(outcome.met, message.openid)
+        if outcome.message:
+            self._messenger.send(message.openid, outcome.message)
         if relay is not None:
             reply = await self._forward(key, delivery, posted, relay, reply)
         return reply

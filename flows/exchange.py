@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from errors import LoginRefused, TicketUnknown, TransitionRefused
 from flows.announce import announce_login
+from flows.confirm import recognise
 from flows.context import Context
 from flows.endings import announce_end, end_session
 from flows.redirects import HOME, allowed
@@ -14,7 +15,7 @@ from flows.scan import login_line, note_refusal
 from flows.tickets import held_ticket
 from storage.base import Transaction
 from storage.records import Session, User
-from tickets import Event, State, Ticket, advance, hash_secret
+from tickets import BROWSER, Event, State, Ticket, advance, hash_secret
 from tickets.ticket import EXCHANGE_REPEAT_SECONDS
 
 TOKEN_BYTES = 32
@@ -25,15 +26,23 @@ SESSION_ID_BYTES = 12
 class Collected:
     ticket: Ticket
     user: User
+    session: Session
     token: str  # the session's; for the holder alone
+    browser_token: str | None  # fresh value of the browser's device cookie, None: it keeps the one it has
     next: str
 
 
 async def exchange(
-    context: Context, ticket_id: str, secret: str, *, former_tokens: Collection[str] = ()
+    context: Context,
+    ticket_id: str,
+    secret: str,
+    *,
+    clients: Collection[str] = (BROWSER,),
+    former_tokens: Collection[str] = (),
 ) -> Collected:
     """CONFIRMED to CONSUMED, with a new session; the browser's former ones end.
 
+    `clients` are those whose tickets the caller can answer: a ticket of another one is unknown here.
     May be repeated for 60 s after a lost answer: the first session is replaced then.
     Raises TicketUnknown, TransitionRefused, LoginRefused.
     """
@@ -42,6 +51,8 @@ async def exchange(
     async def work(transaction: Transaction) -> Collected:
         now = context.now()
         ticket = await held_ticket(transaction, ticket_id, secret, now)
+        if ticket.client not in clients:
+            raise TicketUnknown
         advance(ticket, Event.EXCHANGE, now)  # raises where that is not allowed
         user = await _require_welcome(transaction, ticket)
         session = _session(context, ticket, user, token, now)
@@ -57,7 +68,7 @@ async def exchange(
             await transaction.sessions.revoke(session.id)
             raise
         await transaction.users.count_login(user.id, ticket_id, now=now)
-        await transaction.logins.append(login_line(ticket, user.id, "success", now))
+        await transaction.logins.append(login_line(context, ticket, user.id, "success", now))
         await announce_login(
             transaction,
             context,
@@ -71,7 +82,9 @@ async def exchange(
             former = await transaction.sessions.get(hash_secret(former_token))
             await end_session(transaction, context, former, "replaced")
         origins = context.settings.server.allowed_redirects
-        return Collected(ticket, user, token, ticket.next if allowed(ticket.next, origins) else HOME)
+        target = ticket.next if allowed(ticket.next, origins) else HOME
+        browser_token = await recognise(transaction, context, ticket, user)
+        return Collected(ticket, user, session, token, browser_token, target)
 
     try:
         collected = await context.storage.transact(work)
@@ -115,6 +128,10 @@ def _session(context: Context, ticket: Ticket, user: User, token: str, now: floa
         created_at=now,
         last_used_at=now,
         expires_at=now + context.settings.session.lifetime,
+        browser=ticket.device.browser,
+        system=ticket.device.system,
+        address=ticket.device.address,
+        agreed=ticket.agreed,
     )
 
 
@@ -126,7 +143,7 @@ async def _log_refusal(context: Context, ticket_id: str, error: LoginRefused) ->
             return
         user = await transaction.users.get(ticket.user_id)
         if user is None:
-            await transaction.logins.append(login_line(ticket, ticket.user_id, error.code, now))
+            await transaction.logins.append(login_line(context, ticket, ticket.user_id, error.code, now))
         else:
             reason = "blocked" if user.blocked else "not_following"
             await note_refusal(transaction, context, ticket, user, error.code, reason)

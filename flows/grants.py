@@ -206,6 +206,7 @@ async def _issued(
             site=site.id,
             session_id=session.id,
             provider=session.provider,
+            agreed=session.agreed,
             auth_time=grant.auth_time,
             nonce=nonce,
             now=now,

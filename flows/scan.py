@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from errors import TicketUnknown, TransitionRefused
 from flows.announce import announce_login
+from flows.confirm import is_asked_for, question
 from flows.context import Context
 from flows.not_me import new_link
 from flows.people import meet
@@ -16,6 +17,7 @@ from translations import Texts
 from wechat.messages import Action, Message
 
 PROVIDER = "wechat"
+DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Outcome:
     reply: str = ""  # text for the person; "": nothing to say
     changed: list[str] = field(default_factory=list)  # ids of tickets whose waiters must look again
     met: User | None = None  # the person, where their profile may be worth fetching
+    message: str = ""  # text that goes to them by a message of the account's own
 
 
 async def seen_following(transaction: Transaction, context: Context, message: Message) -> User:
@@ -54,24 +57,29 @@ async def scanned(transaction: Transaction, context: Context, message: Message, 
         await note_refusal(transaction, context, ticket, user, "blocked", "blocked")
         return Outcome(texts("You cannot log in here. Please ask the site's team."))
     scanner = Scanner(PROVIDER, message.openid)
+    asked = await is_asked_for(transaction, context, ticket, user)
 
-    def scan_and_confirm(known: Ticket) -> Ticket:
+    def change(known: Ticket) -> Ticket:
         known = advance(known, Event.SCAN, now, scanner=scanner, user_id=user.id)
-        return advance(known, Event.CONFIRM, now, scanner=scanner)
+        return known if asked else advance(known, Event.CONFIRM, now, scanner=scanner, agreed=False)
 
     try:
-        ticket = await transaction.tickets.update(scene, scan_and_confirm, now=now)
+        ticket = await transaction.tickets.update(scene, change, now=now)
         if ticket.state is State.CONSUMED:
             raise TransitionRefused("It has been collected, and may have been ended since.")
     except TicketUnknown:
         return Outcome(texts("This code has expired. Refresh the page and scan again."), met=user)
     except TransitionRefused:
         return Outcome(texts("This code has been used. Refresh the page and scan again."), met=user)
+    if ticket.state is State.SCANNED:
+        link = await question(transaction, context, ticket)
+        hint = texts("One more step: open the next message to say whether this is you.")
+        return Outcome(hint, [ticket.id], user, _asked(context, texts, ticket, link))
     link = await new_link(transaction, context, ticket)
     return Outcome(_told(context, texts, ticket, link, now), [ticket.id], user)
 
 
-def login_line(ticket: Ticket, user_id: str, result: str, now: float) -> Login:
+def login_line(context: Context, ticket: Ticket, user_id: str, result: str, now: float) -> Login:
     """The line of the login log for this ticket and result."""
     device = ticket.device
     return Login(
@@ -84,6 +92,7 @@ def login_line(ticket: Ticket, user_id: str, result: str, now: float) -> Login:
         browser=device.browser,
         system=device.system,
         address=device.address,
+        expires_at=now + context.settings.logs.login_days * DAY,
     )
 
 
@@ -91,7 +100,7 @@ async def note_refusal(
     transaction: Transaction, context: Context, ticket: Ticket, user: User, result: str, reason: str
 ) -> None:
     """For the login log (`result`) and the sites (`reason`: "blocked" or "not_following")."""
-    await transaction.logins.append(login_line(ticket, user.id, result, context.now()))
+    await transaction.logins.append(login_line(context, ticket, user.id, result, context.now()))
     cause = f"{ticket.id} {reason}"
     await announce_login(transaction, context, "login.refused", ticket, user, cause=cause, reason=reason)
 
@@ -107,22 +116,39 @@ def _carries_our_code(context: Context, ticket: Ticket, message: Message) -> boo
     return context.settings.wechat.mode != "plain" or message.ticket == ticket.code_ticket
 
 
+def _asked(context: Context, texts: Texts, ticket: Ticket, link: str) -> str:
+    """What wants to be logged in, and where to say yes or no."""
+    lines = [
+        texts("Log in to {site}?", site=plain(site_name(context, ticket.site))),
+        *_described(context, texts, ticket, ticket.scanned_at),
+        "",
+        texts("Is this you? Say yes or no here: {link}", link=link),
+    ]
+    return "\n".join(lines)
+
+
 def _told(context: Context, texts: Texts, ticket: Ticket, link: str, now: float) -> str:
     """What was logged in, where and when, and how to end it (security rule 3)."""
-    device = ticket.device
     lines = [
         texts("You are logged in to {site}.", site=plain(site_name(context, ticket.site))),
+        *_described(context, texts, ticket, now),
+        "",
+        texts("Not you? End it here: {link}", link=link),
+    ]
+    return "\n".join(lines)
+
+
+def _described(context: Context, texts: Texts, ticket: Ticket, at: float) -> list[str]:
+    device = ticket.device
+    return [
         texts(
             "Browser: {browser}, {system}",
             browser=device.browser or texts("unknown browser"),
             system=device.system or texts("unknown system"),
         ),
         texts("Address: {address}", address=plain(device.address)),
-        texts("Time: {time}", time=texts.time(now, context.settings.site.timezone)),
-        "",
-        texts("Not you? End it here: {link}", link=link),
+        texts("Time: {time}", time=texts.time(at, context.settings.site.timezone)),
     ]
-    return "\n".join(lines)
 
 
 def plain(value: str) -> str:

@@ -37,6 +37,7 @@ class Wish:
     language: str
     device: Device
     site: str = ""
+    browser_token: str = ""  # the browser's device cookie
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class TicketDesk:
             next=target,
             language=wish.language,
             device=wish.device,
+            browser_hash=hash_secret(wish.browser_token) if wish.browser_token else b"",
         )
 
         async def work(transaction: Transaction) -> None:

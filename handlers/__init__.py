@@ -7,8 +7,22 @@ from pathlib import Path
 
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from handlers import app, authz, callback, health, oauth, pages, pictures, sessions, tickets, websocket, wechat_api
-from handlers.base import BaseHandler, NotFound, PageHandler
+from handlers import (
+    app,
+    authz,
+    callback,
+    health,
+    oauth,
+    openapi,
+    pages,
+    pictures,
+    sessions,
+    tickets,
+    websocket,
+    wechat_api,
+    widget,
+)
+from handlers.base import ApiNotFound, BaseHandler, NotFound, PageHandler
 from handlers.services import Services
 from oidc import tokens as oauth_paths
 
@@ -53,8 +67,11 @@ def make_application(services: Services) -> Application:
             (r"/login", pages.Login, given),
             (r"/logout", pages.Logout, given),
             (r"/profile", pages.Profile, given),
+            (r"/widget", widget.Page, given),
+            (r"/widget/tickets", widget.Tickets, given),
             (rf"/s/{NAME}", pages.OpenApp, given),
             (rf"/not-me/{NAME}", pages.NotMe, given),
+            (rf"/confirm/{NAME}", pages.Confirm, given),
             (r"/wechat/callback", callback.Callback, given),
             (rf"/websocket/{NAME}", websocket.TicketSocket, given),
             (r"/api/v1/tickets", tickets.Tickets, given),
@@ -81,6 +98,8 @@ def make_application(services: Services) -> Application:
             (authz.SIGN_OUT, authz.SignOut, given),
             (r"/healthz", health.Health, given),
             (r"/readyz", health.Ready, given),
+            (r"/api/openapi\.json", openapi.Description, {**given, "document": openapi.encoded(services)}),
+            (r"/api/.*", ApiNotFound, given),  # stays behind all others
         ],
         default_handler_class=NotFound,
         default_handler_args=given,

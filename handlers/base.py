@@ -15,7 +15,9 @@ from tornado.web import HTTPError, RequestHandler
 
 from errors import SaomaError, TicketUnknown, TooManyRequests
 from flows import pictures, sessions
+from flows.confirm import KNOWN_SECONDS
 from flows.context import Context
+from flows.exchange import Collected
 from flows.sessions import Current
 from handlers.cookies import MAX_TICKETS, CookieNames, session_values
 from handlers.device import names_of
@@ -160,6 +162,8 @@ class BaseHandler(RequestHandler):
 
     def check_xsrf_cookie(self) -> None:
         """A change on the strength of a cookie takes a same-origin Origin and the XSRF token."""
+        if self.request.method not in self._methods:
+            raise HTTPError(405)  # whoever asks, and with whatever
         if self.acts_on_cookie:
             if not self.same_origin():
                 raise HTTPError(403, "foreign Origin")
@@ -197,11 +201,19 @@ class BaseHandler(RequestHandler):
             self.drop_cookie(names.ticket(old))
         self.put_cookie(names.ticket(ticket_id), secret, seconds + GRACE_SECONDS)
 
-    def put_login_cookies(self, ticket_id: str, secret: str, token: str) -> None:
-        """Logs the browser in with the session's token."""
-        self.put_cookie(self.cookie_names.session, token, self.context.settings.session.lifetime)
+    @property
+    def browser_token(self) -> str:
+        """What the browser is recognised by, "" where it has not been given any."""
+        return self.get_cookie(self.cookie_names.browser) or ""
+
+    def put_login_cookies(self, collected: Collected, secret: str) -> None:
+        """Logs the browser in; `secret` is its ticket's."""
+        names = self.cookie_names
+        self.put_cookie(names.session, collected.token, self.context.settings.session.lifetime)
         # The secret is good for a repeat after a lost answer, and for nothing else any more.
-        self.put_cookie(self.cookie_names.ticket(ticket_id), secret, EXCHANGE_REPEAT_SECONDS)
+        self.put_cookie(names.ticket(collected.ticket.id), secret, EXCHANGE_REPEAT_SECONDS)
+        if collected.browser_token is not None:
+            self.put_cookie(names.browser, collected.browser_token, KNOWN_SECONDS)
 
     def held_tickets(self) -> list[tuple[str, str]]:
         """(id, secret) of this browser's tickets, the newest first."""
@@ -227,6 +239,12 @@ class BaseHandler(RequestHandler):
 
     # How a failure is told.
 
+    @property
+    def _methods(self) -> list[str]:
+        """What this address can be asked with."""
+        unknown = RequestHandler._unimplemented_method
+        return [name for name in self.SUPPORTED_METHODS if getattr(type(self), name.lower()) is not unknown]
+
     def log_exception(
         self,
         kind: type[BaseException] | None,
@@ -245,6 +263,8 @@ class BaseHandler(RequestHandler):
         self.set_own_headers()
         if self._challenge:
             self.set_header("WWW-Authenticate", self._challenge)
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self._methods))
         error = _cause(kwargs)
         if isinstance(error, SaomaError):
             self.set_status(error.status)
@@ -322,10 +342,8 @@ class PageHandler(BaseHandler):
         self.render("error.html", status=status, title=title, message=message)
 
 
-class NotFound(PageHandler):
+class _Nowhere(BaseHandler):
     """Whatever has no room in the URL table."""
-
-    acts_on_cookie = False
 
     @property
     def logged_path(self) -> str:
@@ -333,9 +351,20 @@ class NotFound(PageHandler):
         first, *others = self.request.path.lstrip("/").split("/")
         return f"/{first}/…" if others else f"/{first}"
 
+    def check_xsrf_cookie(self) -> None:
+        """Nothing is done here, whatever was asked."""
+
     async def prepare(self) -> None:
         await super().prepare()
         raise HTTPError(404)
+
+
+class NotFound(_Nowhere, PageHandler):
+    """For people."""
+
+
+class ApiNotFound(_Nowhere, ApiHandler):
+    """For programs: below /api/."""
 
 
 def _cause(arguments: dict[str, Any]) -> BaseException | None:

@@ -21,6 +21,7 @@ class CookieNames:
         self._prefix = "__Host-" if secure else ""
         shared = "__Secure-" if secure else ""
         self.session = f"{shared if domain else self._prefix}saoma-session"
+        self.browser = f"{self._prefix}saoma-browser"
         self.xsrf = f"{self._prefix}saoma-xsrf"
         self.language = f"{self._prefix}saoma-language"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import codes
 from config.values import origin_of
@@ -16,14 +16,14 @@ from errors import (
     TransitionRefused,
     Unauthenticated,
 )
-from flows import not_me, sessions, tickets
+from flows import confirm, not_me, sessions, tickets
 from flows.authorize import site_of
 from flows.exchange import exchange
 from flows.scan import site_name
 from flows.tickets import APP, Wish, app_link
 from handlers.base import PageHandler
 from handlers.device import PHONES
-from storage.records import User
+from storage.records import Link, User
 from tickets import State, Ticket
 from translations import Texts
 
@@ -111,11 +111,18 @@ class Login(SitePage):
                 ticket = None
             self._show_unfinished(wish, ticket, error)
         else:
-            self.put_login_cookies(ticket_id, secret, collected.token)
+            self.put_login_cookies(collected, secret)
             self.redirect(collected.next, status=303)
 
     def _wish(self, method: str, target: str) -> Wish:
-        return Wish(method, "browser", target, self.texts().language, self.device)
+        return Wish(
+            method,
+            "browser",
+            target,
+            self.texts().language,
+            self.device,
+            browser_token=self.browser_token,
+        )
 
     def _show_unfinished(self, wish: Wish, ticket: Ticket | None, error: SaomaError) -> None:
         """The page as it stands: to be confirmed yet, or over."""
@@ -207,14 +214,60 @@ class Profile(PageHandler):
         self.redirect("/", status=303)
 
 
-class NotMe(PageHandler):
-    """Behind the link in the message after a login. GET changes nothing; the link itself is the authority."""
+class LinkPage(PageHandler):
+    """Behind a link that was sent to a phone. GET changes nothing; the link itself is the authority."""
 
     acts_on_cookie = False
+    path: ClassVar[str]
 
     @property
     def logged_path(self) -> str:
-        return not_me.PATH + "…"
+        return self.path + "…"
+
+    def shown_login(self, link: Link) -> _ShownLogin:
+        return _ShownLogin(
+            site_name(self.context, link.site),
+            link.browser,
+            link.system,
+            link.address,
+            self.texts().time(link.created_at, self.context.settings.site.timezone),
+        )
+
+
+class Confirm(LinkPage):
+    """A person says whether it is they who want to log in."""
+
+    path = confirm.PATH
+
+    async def get(self, token: str) -> None:
+        link = await confirm.look(self.context, token)
+        if link is None:
+            self._show_over(404, "unknown")
+        else:
+            self.render("confirm.html", login=self.shown_login(link))
+
+    async def post(self, token: str) -> None:
+        yes = self.get_body_argument("answer") == "yes"
+        try:
+            decided = await confirm.decide(self.context, token, yes=yes)
+        except LoginRefused as error:
+            self._show_over(error.status, "refused")
+            return
+        except (TransitionRefused, TicketUnknown) as error:
+            self._show_over(error.status, "unknown")
+            return
+        if decided is None:
+            self._show_over(404, "unknown")
+        else:
+            self._show_over(200, "confirmed" if yes else "cancelled", decided.not_me)
+
+    def _show_over(self, status: int, outcome: str, not_me_link: str = "") -> None:
+        self.set_status(status)
+        self.render("confirmed.html", outcome=outcome, not_me=not_me_link)
+
+
+class NotMe(LinkPage):
+    path = not_me.PATH
 
     async def get(self, token: str) -> None:
         self._show(await not_me.look(self.context, token), done=False)
@@ -227,11 +280,4 @@ class NotMe(PageHandler):
             self.set_status(404)
             self.render("not_me.html", login=None, done=False, unknown=True)
             return
-        login = _ShownLogin(
-            site_name(self.context, link.site),
-            link.browser,
-            link.system,
-            link.address,
-            self.texts().time(link.created_at, self.context.settings.site.timezone),
-        )
-        self.render("not_me.html", login=login, done=done, unknown=False)
+        self.render("not_me.html", login=self.shown_login(link), done=done, unknown=False)

@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import background
 import codes
 from errors import BadRequest, TicketUnknown
-from flows import exchange, tickets, watch
+from flows import exchange, tickets, watch, widget
 from flows.redirects import MAX_LENGTH
 from flows.tickets import Wish
 from flows.watch import View
 from handlers.base import ApiHandler
 from handlers.sites import SiteHandler
-from tickets import State
+from tickets import API, BROWSER, WIDGET, State
 
 USUAL_WAIT = 20.0  # seconds, for a `wait` without a number
 MAX_WAIT = 30.0
@@ -47,6 +47,7 @@ class Tickets(SiteHandler):
                 self.texts().language,
                 self.device,
                 site,
+                self.browser_token if wanted.client == BROWSER else "",
             )
         )
         ticket, settings = held.ticket, self.context.settings.ticket
@@ -132,26 +133,32 @@ class Picture(ApiHandler):
 
 class Exchange(ApiHandler):
     async def post(self, ticket_id: str) -> None:
-        former = self.session_cookies()
+        secret = self.ticket_secret(ticket_id)
+        former = () if self.own_credentials else self.session_cookies()
         collected = await exchange.exchange(
-            self.context, ticket_id, self.ticket_secret(ticket_id), former_tokens=former
+            self.context, ticket_id, secret, clients=(BROWSER, API, WIDGET), former_tokens=former
         )
+        if collected.ticket.client == WIDGET:
+            answer = await widget.authorization(self.context, collected)
+            self.write_json({"state": collected.ticket.state, "authorization": answer})
+            return
         document: dict[str, Any] = {
             "state": collected.ticket.state,
             "user": self.described(collected.user),
             "next": collected.next,
         }
-        if collected.ticket.client == "api":
+        if collected.ticket.client == API:
             document["token"] = collected.token
         else:
-            self.put_login_cookies(ticket_id, self.ticket_secret(ticket_id), collected.token)
+            self.put_login_cookies(collected, secret)
         self.write_json(document)
 
 
 class Abandon(ApiHandler):
     async def post(self, ticket_id: str) -> None:
         ticket = await tickets.abandon(self.context, ticket_id, self.ticket_secret(ticket_id))
-        self.drop_cookie(self.cookie_names.ticket(ticket_id))
+        if ticket.client == BROWSER:
+            self.drop_cookie(self.cookie_names.ticket(ticket_id))
         self.write_json({"state": ticket.state})
 
 

@@ -16,7 +16,7 @@ JWKS, INTROSPECT, REVOKE, LOGOUT = "/oauth2/jwks", "/oauth2/introspect", "/oauth
 
 # How the person was recognised. `user` (RFC 8176) says that they agreed on their phone; without it a scan
 # alone has logged them in.
-_AMR: Mapping[str, tuple[str, ...]] = {"wechat": ("wechat",), "app": ("app", "user")}
+AGREED = "user"
 ACR_SCANNED = "urn:saoma:scanned"
 ACR_CONFIRMED = "urn:saoma:confirmed"
 
@@ -58,13 +58,14 @@ def id_claims(
     site: str,
     session_id: str,
     provider: str,
+    agreed: bool,
     auth_time: float,
     nonce: str,
     now: float,
     expires_at: float,
 ) -> dict[str, Any]:
     """Of an ID token (OpenID Connect Core, 2)."""
-    amr = list(_AMR.get(provider, (provider,)))
+    amr = [provider, AGREED] if agreed else [provider]
     claims = {
         **person_claims(person, scope),
         "iss": issuer,
@@ -74,7 +75,7 @@ def id_claims(
         "auth_time": int(auth_time),
         "sid": session_id,
         "amr": amr,
-        "acr": ACR_CONFIRMED if "user" in amr else ACR_SCANNED,
+        "acr": ACR_CONFIRMED if agreed else ACR_SCANNED,
     }
     if nonce:
         claims["nonce"] = nonce

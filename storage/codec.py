@@ -60,7 +60,15 @@ SIGNING_KEY_COLUMNS = _SIGNING_KEY_FIELDS
 
 
 # What older records lack: another saoma has written them, before these fields were.
-_LATER: Row = {"scanned_at": 0.0, "browser": "", "system": "", "address": "", "expires_at": 9e15}
+_LATER: Row = {
+    "scanned_at": 0.0,
+    "agreed": False,
+    "browser_hash": b"",
+    "browser": "",
+    "system": "",
+    "address": "",
+    "expires_at": 9e15,
+}
 
 
 def _values(row: Readable, names: Iterable[str]) -> Row:
@@ -90,12 +98,13 @@ def ticket_row(ticket: Ticket) -> Row:
 
 
 def ticket_of(row: Readable) -> Ticket:
-    provider = row["scanner_provider"]
+    provider, scalars = row["scanner_provider"], _values(row, _TICKET_SCALARS)
+    scalars["agreed"] = bool(scalars["agreed"])
     return Ticket(
         state=State(row["state"]),
         device=Device(row["browser"], row["system"], row["address"]),
         scanner=Scanner(provider, row["scanner_subject"]) if provider else None,
-        **_values(row, _TICKET_SCALARS),
+        **scalars,
     )
 
 
@@ -119,7 +128,7 @@ def session_row(session: Session) -> Row:
 
 def session_of(row: Readable) -> Session:
     values = _values(row, _SESSION_FIELDS)
-    values["revoked"] = bool(values["revoked"])
+    values["revoked"], values["agreed"] = bool(values["revoked"]), bool(values["agreed"])
     return Session(**values)
 
 

@@ -87,6 +87,7 @@ class Session:
     last_used_at: float
     expires_at: float  # the absolute end
     revoked: bool = False  # kept until its end, so that its ticket cannot be collected again
+    agreed: bool = False  # the ticket's
     browser: str = ""  # of the ticket's device
     system: str = ""
     address: str = ""

@@ -3,4 +3,16 @@
 from tickets.states import FINAL, Event, State
 from tickets.ticket import API, BROWSER, WIDGET, Device, Scanner, Ticket, advance, hash_secret
 
-__all__ = ["API", "BROWSER", "FINAL", "WIDGET", "Device", "Event", "Scanner", "State", "Ticket", "advance", "hash_secret"]
+__all__ = [
+    "API",
+    "BROWSER",
+    "FINAL",
+    "WIDGET",
+    "Device",
+    "Event",
+    "Scanner",
+    "State",
+    "Ticket",
+    "advance",
+    "hash_secret",
+]

@@ -56,6 +56,8 @@ class Ticket:
     device: Device = field(default_factory=Device)
     scanner: Scanner | None = None
     user_id: str = ""
+    browser_hash: bytes = b""  # SHA-256 of the device cookie that the browser brought; b"": it had none
+    agreed: bool = False  # the person said yes on their phone; else the scan alone was taken for it
     scanned_at: float = 0.0
     confirmed_at: float = 0.0
     consumed_at: float = 0.0
@@ -74,11 +76,18 @@ def hash_secret(secret: str) -> bytes:
 
 
 def advance(
-    ticket: Ticket, event: Event, now: float, *, scanner: Scanner | None = None, user_id: str = ""
+    ticket: Ticket,
+    event: Event,
+    now: float,
+    *,
+    scanner: Scanner | None = None,
+    user_id: str = "",
+    agreed: bool = True,
 ) -> Ticket:
     """The ticket after `event`; the same object where the event is a repeat.
 
-    `scanner` is required for the events of the person with the phone, `user_id` for `scan`.
+    `scanner` is required for the events of the person with the phone, `user_id` for `scan`; `agreed` False is
+    for a `confirm` that nobody was asked for.
     Raises TicketUnknown past the expiry, TransitionRefused for a wrong state or another identity.
     """
     if ticket.expired(now):
@@ -94,7 +103,8 @@ def advance(
     target = TRANSITIONS.get(step)
     if target is None:
         raise TransitionRefused(f"A {ticket.state} ticket does not allow {event}.")
-    return _entered(replace(ticket, state=target), event, now, scanner, user_id)
+    entered = _entered(replace(ticket, state=target), event, now, scanner, user_id)
+    return replace(entered, agreed=agreed) if event is Event.CONFIRM else entered
 
 
 def _may_repeat(ticket: Ticket, event: Event, now: float) -> bool:

@@ -39,6 +39,8 @@ _PLAIN_WORDS = {
     45047: "Too many messages were sent to this person without an answer.",
     48001: "This account may not make such codes: it takes a verified service account (or a test account);"
     " unverified and subscription accounts cannot.",
+    43004: "The person no longer follows the account.",
+    48002: "The person refuses messages of the account.",
     48004: "WeChat has barred the account from this call.",
     50004: "WeChat has barred the account from fetching tokens.",
     50002: "WeChat has restricted this account.",
@@ -121,6 +123,12 @@ def create_code(scene: str, seconds: int) -> Call:
     action = {"scene": {"scene_str": scene}}
     body = {"expire_seconds": seconds, "action_name": "QR_STR_SCENE", "action_info": action}
     return Call("/cgi-bin/qrcode/create", body=body)
+
+
+def custom_message(openid: str, text: str) -> Call:
+    """…/api/customer/message/api_sendcustommessage: a text into the person's chat, soon after their scan."""
+    body = {"touser": openid, "msgtype": "text", "text": {"content": text}}
+    return Call("/cgi-bin/message/custom/send", body=body, repeatable=False)
 
 
 def user_info(openid: str) -> Call:

@@ -216,6 +216,10 @@ class WechatClient:
     async def follower(self, openid: str) -> Follower:
         return await self._call(api.user_info(openid), api.read_follower)
 
+    async def send_text(self, openid: str, text: str) -> None:
+        """A message of the account's own to somebody who has just scanned."""
+        await self._call(api.custom_message(openid, text), dict)
+
     async def check_callback_addresses(self) -> None:
         """A call that costs no quota worth speaking of and needs a good token and a listed address."""
         await self._call(api.callback_addresses(), dict)

@@ -61,6 +61,16 @@ class Wanted:
         self.openids.append(openid)
 
 
+class Sent:
+    """In the place of the messenger."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, str]] = []
+
+    def send(self, openid: str, text: str) -> None:
+        self.messages.append((openid, text))
+
+
 @dataclass
 class World:
     context: Context
@@ -72,6 +82,7 @@ class World:
     deliveries: Deliveries
     broker: LocalBroker
     wanted: Wanted = field(default_factory=Wanted)
+    sent: Sent = field(default_factory=Sent)
 
     # People and their pushes.
 
@@ -217,10 +228,10 @@ async def made(
         random=os.urandom,
         mac=lambda purpose, value: sha256(f"{purpose}:{value}".encode()).hexdigest(),
     )
-    gate, wanted = make_gate(settings), Wanted()
-    deliveries = Deliveries(context, gate, wanted, relay(gate) if relay else None)  # type: ignore[arg-type]
+    gate, wanted, sent = make_gate(settings), Wanted(), Sent()
+    deliveries = Deliveries(context, gate, wanted, sent, relay(gate) if relay else None)  # type: ignore[arg-type]
     courier = Courier(platform)
-    yield World(context, clock, account, platform, courier, gate, deliveries, broker, wanted)
+    yield World(context, clock, account, platform, courier, gate, deliveries, broker, wanted, sent)
     await deliveries.finish(1)
     await context.storage.close()
 

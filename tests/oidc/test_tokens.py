@@ -29,6 +29,7 @@ def identity(person: Person = WEI, scope: str = "openid", **changes) -> dict:
         "site": "shop",
         "session_id": "session",
         "provider": "wechat",
+        "agreed": False,
         "auth_time": NOW - 60,
         "nonce": "n0nce",
         "now": NOW,
@@ -82,16 +83,16 @@ def test_without_a_nonce_there_is_none():
 
 
 @pytest.mark.parametrize(
-    ("provider", "amr", "acr"),
+    ("provider", "agreed", "amr", "acr"),
     [
-        ("wechat", ["wechat"], "urn:saoma:scanned"),
-        ("app", ["app", "user"], "urn:saoma:confirmed"),
-        ("future", ["future"], "urn:saoma:scanned"),
+        ("wechat", False, ["wechat"], "urn:saoma:scanned"),
+        ("wechat", True, ["wechat", "user"], "urn:saoma:confirmed"),
+        ("app", True, ["app", "user"], "urn:saoma:confirmed"),
     ],
 )
-def test_how_somebody_was_recognised(provider, amr, acr):
+def test_how_somebody_was_recognised(provider, agreed, amr, acr):
     """Rule 4: that nothing was confirmed is visible in `amr`."""
-    claims = identity(provider=provider)
+    claims = identity(provider=provider, agreed=agreed)
     assert (claims["amr"], claims["acr"]) == (amr, acr)
 
 
