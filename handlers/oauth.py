@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus, urlsplit
 from config.sections import RegisteredSite
 from config.values import origin_of
 from errors import BadRequest, SaomaError, StoreUnavailable, Unauthenticated
-from flows import authorize, grants
+from flows import authorize, grants, sessions
 from flows.authorize import Asked
 from flows.grants import Issued
 from flows.sites import authenticated
@@ -230,7 +230,9 @@ class Logout(PageHandler):
         back = await self._back(given)
         current = await self.current()
         hinted = await self._hinted(given)
-        if current is not None and hinted.get("sid") == current.session.id:
+        if "sid" in hinted and await sessions.end_by_site(self.context, hinted["sid"], hinted["aud"]):
+            pass  # it had no cookie; another login in this browser is not meant
+        elif current is not None and hinted.get("sid") == current.session.id:
             await self.sign_out()
         elif current is not None:
             self.set_policy(form_target=_source_of(back))  # browsers check where a form leads in the end
@@ -254,12 +256,14 @@ class Logout(PageHandler):
     async def _back(self, given: dict[str, str]) -> str:
         """Where to go afterwards: the site's registered address, else home. Raises BadRequest."""
         target = given.get("post_logout_redirect_uri", "")
-        if not target:
-            return "/"
         audience = (await self._hinted(given)).get("aud", "")
         site_id = given.get("client_id", "") or audience
+        if audience and audience != site_id:
+            raise BadRequest("This id_token_hint was given to another client.")
+        if not target:
+            return "/"
         site = self.context.settings.site_of(site_id)
-        if site is None or (audience and audience != site_id) or target not in site.post_logout_redirect_uris:
+        if site is None or target not in site.post_logout_redirect_uris:
             raise BadRequest("This post_logout_redirect_uri is not registered for the client.")
         return answer(target, state=given["state"]) if given.get("state") else target
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlencode
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -56,3 +57,26 @@ async def test_to_the_site_and_back(browser: Browser, tmp_path, scripts: bool):
             assert f"state={shop.state}" in page.url
             claims = await shop.verified((await shop.tokens(code))["id_token"])
             assert claims["sub"] == (await whole.user(whole.person())).id
+
+
+async def test_the_sign_out_button_leads_back_to_the_site(browser: Browser, tmp_path):
+    """A form's way is checked to its end by the page's policy."""
+    async with a_shop() as callback:
+        site = {
+            "id": "shop",
+            "name": "Shop",
+            "secret": "s" * 32,
+            "redirect_uris": [callback],
+            "post_logout_redirect_uris": [callback],
+        }
+        async with running(tmp_path, sites=[site]) as whole, a_page(browser) as page:
+            visitor = whole.browser()
+            await whole.log_in(visitor, whole.person())
+            cookie = {"name": "saoma-session", "value": visitor.cookies["saoma-session"]}
+            await page.context.add_cookies([{**cookie, "url": whole.base_url}])
+            asked = urlencode({"client_id": "shop", "post_logout_redirect_uri": callback, "state": "s"})
+            await page.goto(f"{whole.base_url}/oauth2/logout?{asked}")
+            await page.locator("main button").click()
+            await expect(page.get_by_role("heading", level=1)).to_have_text("back at the shop")
+            assert page.url == f"{callback}?state=s"
+            assert (await visitor.get("/api/v1/me")).code == 401
