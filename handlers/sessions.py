@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from errors import Unauthenticated
-from flows import sessions
+from flows import people, sessions
 from flows.sessions import Current
 from handlers.base import ApiHandler
 
@@ -20,6 +20,13 @@ class SessionHandler(ApiHandler):
 class Me(SessionHandler):
     async def get(self) -> None:
         self.write_json(self.described((await self.required()).user))
+
+    async def delete(self) -> None:
+        """The person and all that is stored of them; there is no way back."""
+        await people.forget(self.context, (await self.required()).user.id)
+        self.drop_cookie(self.cookie_names.session)
+        self.set_status(204)
+        self.finish()
 
 
 class RevokeCurrent(SessionHandler):

@@ -1,0 +1,553 @@
+"""What the sites are told, written down in the same work as what happened, and once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.token import Policy, algorithms_of, import_key
+from errors import LoginRefused, NotFound, StoreUnavailable
+from flows import not_me, people, sessions
+from flows.app_login import AppLogin
+from flows.profiles import ProfileFetcher
+from storage.records import Session
+from tests.app.keys import AUDIENCE, BACKENDS, ISSUER, SECRET, claims_now
+from tests.flows.world import START, Clock, Delegating, World, made
+from tests.receiver import SECRET as WEBHOOK_SECRET
+from tests.storage.samples import grant
+from wechat.api import Follower
+
+SHOP = {
+    "id": "shop",
+    "name": "Shop",
+    "secret": "s" * 32,
+    "webhook_url": "https://shop.example.com/hook",
+    "webhook_secret": WEBHOOK_SECRET,
+}
+LOGS_OUT = {
+    "id": "forum",
+    "name": "Forum",
+    "secret": "f" * 32,
+    "backchannel_logout_uri": "https://forum.example.com/logout",
+}
+FOLLOWER = 1
+
+
+@pytest.fixture(autouse=True)
+def a_clock_that_ticks(monkeypatch) -> None:
+    """No two things happen at the same time, as in life."""
+
+    def tick(clock: Clock) -> float:
+        clock.seconds += 1e-5
+        return clock.seconds
+
+    monkeypatch.setattr(Clock, "__call__", tick)
+
+
+@pytest.fixture
+async def world(tmp_path) -> AsyncIterator[World]:
+    async with made(tmp_path, sites=[SHOP, LOGS_OUT], app={"issuer": ISSUER, "key": SECRET}) as world:
+        yield world
+
+
+async def told(world: World, endpoint: str = "webhook:shop") -> list[tuple[str, dict[str, Any]]]:
+    """(event, data) in the order in which they go out."""
+    notices = await world.do(lambda transaction: transaction.outbox.newest(endpoint=endpoint, limit=200))
+    in_order = sorted(notices, key=lambda notice: (notice.created_at, notice.id))
+    return [(notice.event, json.loads(notice.payload).get("data", {})) for notice in in_order]
+
+
+async def events(world: World) -> list[str]:
+    return [event for event, _ in await told(world)]
+
+
+async def last(world: World) -> dict[str, Any]:
+    return (await told(world))[-1][1]
+
+
+async def so_far(world: World) -> int:
+    """How much has been told; what comes after is looked at."""
+    return len(await told(world))
+
+
+# --- People come and go.
+
+
+async def test_who_follows_is_new_and_follows(world):
+    await world.follow(world.person())
+    user = await world.user()
+    assert await events(world) == ["user.created", "user.followed"]
+    assert (await last(world))["user"] == {
+        "id": user.id,
+        "previous_ids": [],
+        "name": "",
+        "picture": "",
+        "blocked": False,
+        "identities": [{"provider": "wechat", "subject": world.person(), "following": True}],
+        "unionid": "",
+    }
+
+
+async def test_who_scans_and_follows_already_is_new_alone(world):
+    await world.confirmed()
+    assert await events(world) == ["user.created"]
+
+
+async def test_who_follows_by_our_code_is_new_and_follows(world):
+    await world.follow(world.person(), await world.ticket())
+    assert await events(world) == ["user.created", "user.followed"]
+
+
+async def test_who_is_known_and_comes_again_is_no_news(world):
+    await world.confirmed()
+    world.clock.pass_(700)
+    before = await so_far(world)
+    await world.confirmed()
+    assert await so_far(world) == before
+
+
+async def test_a_redelivered_event_is_told_once(world):
+    pushed = world.push(world.person(), {"MsgType": "event", "Event": "subscribe", "EventKey": ""})
+    for _ in range(3):
+        await world.deliveries.accept(pushed)
+    assert await events(world) == ["user.created", "user.followed"]
+
+
+async def test_work_that_was_cut_off_and_runs_again_tells_once(tmp_path):
+    """As on MongoDB, where what came before the fault has happened and stays."""
+
+    class CutOff(Delegating):
+        """Commits what was done before the mark of the delivery, which fails the first time."""
+
+        failures = 1
+
+        async def transact(self, work):
+            store, failed = self, False
+
+            async def cut(transaction):
+                class Deliveries:
+                    def __getattr__(self, name):
+                        return getattr(transaction.deliveries, name)
+
+                    async def mark(self, *arguments, **more):
+                        nonlocal failed
+                        if store.failures:
+                            store.failures -= 1
+                            failed = True
+                            return
+                        await transaction.deliveries.mark(*arguments, **more)
+
+                class Transaction:
+                    deliveries = Deliveries()
+
+                    def __getattr__(self, name):
+                        return getattr(transaction, name)
+
+                return await work(Transaction())
+
+            result = await self.inner.transact(cut)
+            if failed:
+                raise StoreUnavailable
+            return result
+
+    async with made(tmp_path, sites=[SHOP]) as world:
+        world.deliveries._context = replace(world.context, storage=CutOff(world.context.storage))
+        pushed = world.push(world.person(), {"MsgType": "event", "Event": "subscribe", "EventKey": ""})
+        with pytest.raises(StoreUnavailable):
+            await world.deliveries.accept(pushed)
+        assert await events(world) == ["user.created", "user.followed"]
+        await world.deliveries.accept(pushed)
+        assert await events(world) == ["user.created", "user.followed"]
+
+
+async def test_who_leaves(world):
+    collected = await world.logged_in()
+    before = await so_far(world)
+    world.clock.pass_(1)
+    await world.unfollow(world.person())
+    left, ended = (await told(world))[before:]
+    assert (left[0], left[1]["user"]["identities"][0]["following"]) == ("user.unfollowed", False)
+    assert ended[0] == "session.ended"
+    assert ended[1]["reason"] == "unfollowed"
+    assert (left[1]["user"]["id"], ended[1]["user_id"]) == (collected.user.id, collected.user.id)
+
+
+async def test_an_old_unfollow_is_no_news(world):
+    await world.follow(world.person())
+    await world.unfollow(world.person(), created_at=START - 50)
+    assert "user.unfollowed" not in await events(world)
+
+
+async def test_an_unfollow_of_nobody_known_is_no_news(world):
+    await world.unfollow(world.person())
+    assert await events(world) == []
+
+
+@pytest.mark.parametrize("how", ["follow", "scan"])
+async def test_who_comes_back_follows_again(world, how):
+    await world.follow(world.person())
+    world.clock.pass_(2)
+    await world.unfollow(world.person())
+    world.clock.pass_(2)
+    if how == "follow":
+        await world.follow(world.person())
+    else:  # the follow itself was lost
+        await world.scan(await world.ticket(), world.person())
+    assert await events(world) == ["user.created", "user.followed", "user.unfollowed", "user.followed"]
+    assert (await last(world))["user"]["identities"][0]["following"] is True
+
+
+# --- Logins.
+
+
+async def test_a_login(world):
+    held = await world.confirmed()
+    collected = await world.collect(held)
+    (session,) = await world.live_sessions()
+    event, data = (await told(world))[-1]
+    assert event == "login.succeeded"
+    assert data.pop("user")["id"] == collected.user.id
+    assert data == {
+        "ticket_id": held.ticket.id,
+        "session_id": session.id,
+        "method": "wechat",
+        "site": "",
+        "address": "203.0.113.5",
+        "browser": "Chrome",
+        "system": "Windows",
+    }
+
+
+async def test_a_repeated_exchange_ends_one_session_and_tells_of_another(world):
+    held = await world.confirmed()
+    await world.collect(held)
+    (first,) = await world.live_sessions()
+    before = await so_far(world)
+    await world.collect(held)
+    (second,) = await world.live_sessions()
+    ended, succeeded = (await told(world))[before:]
+    assert ended[0] == "session.ended"
+    assert (ended[1]["session_id"], ended[1]["reason"]) == (first.id, "replaced")
+    assert (succeeded[0], succeeded[1]["session_id"]) == ("login.succeeded", second.id)
+
+
+async def test_a_new_login_ends_the_browsers_former_one(world):
+    former = await world.logged_in()
+    held = await world.confirmed()
+    before = await so_far(world)
+    await world.collect(held, former_tokens=[former.token])
+    assert [(event, data.get("reason")) for event, data in (await told(world))[before:]] == [
+        ("login.succeeded", None),
+        ("session.ended", "replaced"),
+    ]
+
+
+async def test_a_scan_of_somebody_blocked_is_refused_and_told_once(world):
+    await world.follow(world.person())
+    await people.set_blocked(world.context, (await world.user()).id, True)
+    before = await so_far(world)
+    held = await world.ticket()
+    for _ in range(2):
+        world.clock.pass_(1)
+        await world.scan(held, world.person())
+    ((event, data),) = (await told(world))[before:]
+    assert (event, data["reason"], data["ticket_id"]) == ("login.refused", "blocked", held.ticket.id)
+    assert data["user"]["blocked"] is True
+
+
+@pytest.mark.parametrize(("case", "reason"), [("block", "blocked"), ("unfollow", "not_following")])
+async def test_an_exchange_that_is_refused_is_told_once(world, case, reason):
+    held = await world.confirmed()
+    user = await world.user()
+
+    async def race(transaction) -> None:  # the marks are there, the ticket is not taken back yet
+        if case == "block":
+            await transaction.users.set_blocked(user.id, True)
+        else:
+            await transaction.users.set_unfollowed("wechat", world.person(), event_at=world.clock() + 1)
+
+    await world.do(race)
+    before = await so_far(world)
+    for _ in range(2):
+        with pytest.raises(LoginRefused):
+            await world.collect(held)
+    ((event, data),) = (await told(world))[before:]
+    assert (event, data["reason"], data["user"]["id"]) == ("login.refused", reason, user.id)
+
+
+async def test_somebody_forgotten_in_between_is_nobody_to_tell_of(world):
+    held = await world.confirmed()
+    user = await world.user()
+    await world.do(lambda transaction: transaction.users.forget(user.id))
+    before = await so_far(world)
+    with pytest.raises(LoginRefused):
+        await world.collect(held)
+    assert await so_far(world) == before
+
+
+# --- The team's own app.
+
+
+class Phone:
+    def __init__(self, world: World) -> None:
+        self.world, self.tokens, key = world, 0, import_key(SECRET)
+        self.login = AppLogin(world.context, Policy(ISSUER, AUDIENCE, algorithms_of(key)), key)
+
+    async def person(self, **claims: Any):
+        self.tokens += 1
+        own = {"sub": "u1", "jti": f"{self.tokens}", **claims}
+        return await self.login.person(BACKENDS["HS256"].token(**{**claims_now(self.world.clock()), **own}))
+
+    async def scan(self, **claims: Any):
+        held = await self.world.ticket(method="app")
+        return held, await self.login.scan(held.ticket.id, await self.person(**claims))
+
+
+async def test_the_apps_people_are_new_with_their_names(world):
+    await Phone(world).scan(name="Chen", picture="https://app.example.com/chen.png")
+    ((event, data),) = await told(world)
+    assert (event, data["user"]["name"]) == ("user.created", "Chen")
+    assert data["user"]["picture"].startswith("https://login.example.com/pictures/")
+    assert data["user"]["identities"] == [{"provider": "app", "subject": "u1", "following": True}]
+
+
+async def test_the_app_tells_another_name(world):
+    phone = Phone(world)
+    await phone.scan(name="Chen")
+    await phone.scan(name="Chen")
+    await phone.scan(name="Chen Wei")
+    assert await events(world) == ["user.created", "user.updated"]
+    data = await last(world)
+    assert (data["changed"], data["user"]["name"]) == (["name"], "Chen Wei")
+
+
+@pytest.mark.parametrize("when", ["scan", "confirm"])
+async def test_the_app_of_somebody_blocked(world, when):
+    phone = Phone(world)
+    held, scanned = await phone.scan()
+    user = await world.do(lambda transaction: transaction.users.by_identity("app", "u1"))
+    await world.do(lambda transaction: transaction.users.set_blocked(user.id, True))
+    before = await so_far(world)
+    for _ in range(2):
+        person = await phone.person(name="Other")
+        if when == "scan":
+            attempt = phone.login.scan(held.ticket.id, person)
+        else:
+            attempt = phone.login.confirm(held.ticket.id, person, scanned.handle)
+        with pytest.raises(LoginRefused):
+            await attempt
+    ((event, data),) = (await told(world))[before:]
+    assert (event, data["reason"], data["method"]) == ("login.refused", "blocked", "app")
+    assert [(line.result, line.user_id) for line in await world.logins()] == [("blocked", user.id)]
+
+
+# --- Profiles.
+
+
+class Tells:
+    """A client whose platform tells this of everybody."""
+
+    def __init__(self, **profile: str) -> None:
+        self.profile = profile
+
+    async def follower(self, openid: str) -> Follower:
+        return Follower(openid=openid, following=True, **self.profile)
+
+
+async def profiled(world: World, openid: str, client: Tells) -> None:
+    fetcher = ProfileFetcher(world.context, client)  # type: ignore[arg-type]
+    fetcher.start()
+    fetcher.want(await world.user(openid), openid)
+    await fetcher.idle()
+    await fetcher.stop()
+
+
+async def test_what_the_platform_tells_of_a_person(world):
+    await world.follow(world.person())
+    before = await so_far(world)
+    for _ in range(2):
+        await profiled(world, world.person(), Tells(nickname="Chen", picture="https://wx.qlogo.cn/1"))
+        world.clock.pass_(100_000)
+    ((event, data),) = (await told(world))[before:]
+    assert (event, data["changed"], data["user"]["name"]) == ("user.updated", ["name", "picture"], "Chen")
+    assert "qlogo" not in json.dumps(data), "a browser would call a third party"
+
+
+async def test_a_profile_that_shows_nothing_new_is_no_news(world):
+    await world.follow(world.person())
+    await sessions.choose_name(world.context, await world.user(), "Chosen")
+    before = await so_far(world)
+    await profiled(world, world.person(), Tells(nickname="Chen", city="Beijing"))
+    assert await so_far(world) == before, "the chosen name is shown, as before"
+
+
+async def test_two_that_turn_out_to_be_one(world):
+    older, younger = world.person(0), world.person(FOLLOWER)
+    for person in (older, younger):
+        await world.follow(person)
+        world.clock.pass_(1)
+    ids = [(await world.user(person)).id for person in (older, younger)]
+    before = await so_far(world)
+    for person in (older, younger):
+        await profiled(world, person, Tells(unionid="one"))
+    ((event, data),) = (await told(world))[before:]
+    assert (event, data["changed"]) == ("user.updated", ["previous_ids"])
+    assert (data["user"]["id"], data["user"]["previous_ids"]) == (ids[0], [ids[1]])
+    assert {known["subject"] for known in data["user"]["identities"]} == {older, younger}
+
+
+async def test_who_is_one_with_somebody_blocked_is_signed_out(world):
+    blocked, welcome = world.person(0), world.person(FOLLOWER)
+    await world.follow(blocked)
+    world.clock.pass_(1)
+    await people.set_blocked(world.context, (await world.user(blocked)).id, True)
+    collected = await world.logged_in(welcome)
+    await profiled(world, blocked, Tells(unionid="one"))
+    before = await so_far(world)
+    await profiled(world, welcome, Tells(unionid="one"))
+    updated, ended = (await told(world))[before:]
+    assert (updated[0], updated[1]["user"]["blocked"]) == ("user.updated", True)
+    assert updated[1]["changed"] == ["blocked", "previous_ids"]
+    assert (ended[0], ended[1]["reason"]) == ("session.ended", "blocked")
+    assert await sessions.current(world.context, collected.token) is None
+
+
+async def test_a_name_of_ones_own(world):
+    collected = await world.logged_in()
+    before = await so_far(world)
+    for name in ("Chen", "Chen", "", "Chen"):
+        await sessions.choose_name(world.context, collected.user, name)
+    assert [data["user"]["name"] for _, data in (await told(world))[before:]] == ["Chen", "", "Chen"]
+
+
+# --- Sessions.
+
+
+@pytest.mark.parametrize("how", ["logout", "not_me"])
+async def test_a_session_that_ends(world, how):
+    held = await world.ticket()
+    words = await world.scan(held, world.person())
+    collected = await world.collect(held)
+    (session,) = await world.live_sessions()
+    before = await so_far(world)
+    for _ in range(2):
+        if how == "logout":
+            await sessions.end(world.context, session)
+        else:
+            await not_me.end_login(world.context, words.rpartition("/")[2])
+    ((event, data),) = (await told(world))[before:]
+    assert event == "session.ended"
+    assert data == {"session_id": session.id, "user_id": collected.user.id, "reason": how}
+
+
+async def test_a_site_that_got_a_login_from_it_hears_of_it_by_its_own_way(world):
+    collected = await world.logged_in()
+    (session,) = await world.live_sessions()
+    await granted(world, session, "forum", "shop")
+    await sessions.end(world.context, session)
+    (notice,) = await world.do(lambda transaction: transaction.outbox.newest(endpoint="logout:forum"))
+    assert json.loads(notice.payload) == {"sub": collected.user.id, "sid": session.id}
+
+
+async def granted(world: World, session: Session, *sites: str) -> None:
+    for site in sites:
+        given = grant(
+            id=f"grant-{site}",
+            site=site,
+            user_id=session.user_id,
+            session_id=session.id,
+            created_at=world.clock(),
+            expires_at=world.clock() + 1000,
+        )
+        await world.do(lambda transaction, given=given: transaction.grants.create(given))
+
+
+# --- Blocked and forgotten.
+
+
+async def test_who_is_blocked_is_out_at_once(world):
+    collected, waiting = await world.logged_in(), await world.confirmed()
+    before = await so_far(world)
+    for _ in range(2):
+        await people.set_blocked(world.context, collected.user.id, True)
+    updated, ended = (await told(world))[before:]
+    assert (updated[0], updated[1]["changed"]) == ("user.updated", ["blocked"])
+    assert updated[1]["user"]["blocked"] is True
+    assert (ended[0], ended[1]["reason"]) == ("session.ended", "blocked")
+    assert await sessions.current(world.context, collected.token) is None
+    assert (await world.stored(waiting)).state == "CANCELLED"
+
+
+async def test_who_is_welcome_again(world):
+    collected = await world.logged_in()
+    await people.set_blocked(world.context, collected.user.id, True)
+    before = await so_far(world)
+    await people.set_blocked(world.context, collected.user.id, False)
+    ((event, data),) = (await told(world))[before:]
+    assert (event, data["user"]["blocked"]) == ("user.updated", False)
+    assert (await world.logged_in()).user.id == collected.user.id
+
+
+async def test_who_is_forgotten(world):
+    collected, waiting = await world.logged_in(), await world.confirmed()
+    before = await so_far(world)
+    for _ in range(2):
+        await people.forget(world.context, collected.user.id)
+    ended, deleted = (await told(world))[before:]
+    assert (ended[0], ended[1]["reason"]) == ("session.ended", "deleted")
+    assert deleted == (
+        "user.deleted",
+        {
+            "user": {
+                "id": collected.user.id,
+                "previous_ids": [],
+                "identities": [{"provider": "wechat", "subject": world.person(), "following": True}],
+            }
+        },
+    )
+    assert await world.user() is None
+    assert await sessions.current(world.context, collected.token) is None
+    assert (await world.stored(waiting)).state == "CANCELLED"
+    assert (await world.logged_in()).user.id != collected.user.id, "whoever comes again is somebody new"
+
+
+async def test_nobody_who_is_unknown_is_blocked(world):
+    with pytest.raises(NotFound):
+        await people.set_blocked(world.context, "nobody", True)
+    await people.forget(world.context, "nobody")
+    assert await events(world) == []
+
+
+# --- Nobody listens.
+
+
+async def test_where_no_site_listens_nobody_is_looked_up_for_it(tmp_path):
+    async with made(tmp_path, sites=[LOGS_OUT]) as world:
+        await world.follow(world.person())
+        asked: list[str] = []
+
+        class Counting(Delegating):
+            async def transact(self, work):
+                async def counted(transaction):
+                    class Users:
+                        def __getattr__(self, name):
+                            asked.append(name)
+                            return getattr(transaction.users, name)
+
+                    class Transaction:
+                        users, outbox = Users(), None
+
+                        def __getattr__(self, name):
+                            return getattr(transaction, name)
+
+                    return await work(Transaction())
+
+                return await self.inner.transact(counted)
+
+        world.deliveries._context = replace(world.context, storage=Counting(world.context.storage))
+        await world.confirmed()
+        assert asked == ["upsert_identity"]
