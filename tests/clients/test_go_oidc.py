@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.programs import NotHere, go_program, skip, started
-from tests.clients.sites import LOOPBACK, SECRET, site
+from tests.clients.sites import LOOPBACK, SECRET, eventually, site
 from tests.clients.visitor import Visitor
 from tests.harness import free_port, running
 
@@ -71,3 +71,15 @@ async def test_an_old_refresh_token_ends_all(program, tmp_path):
         assert (again.status, "invalid_grant" in again.text) == (400, True)
         assert (await visitor.open(f"{origin}/refresh")).status == 400
         assert (await visitor.open(f"{origin}/me")).status == 400
+
+
+async def test_it_hears_of_a_logout_elsewhere(program, tmp_path):
+    async with serving(program, tmp_path) as (visitor, origin):
+        await visitor.open(f"{origin}/login")
+        await visitor.sign_out_here()
+
+        async def knows_nobody() -> bool:
+            page = await visitor.open(f"{origin}/me")
+            return "nobody is logged in" in page.text
+
+        await eventually(knows_nobody)

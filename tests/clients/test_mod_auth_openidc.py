@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from tests.clients.programs import NotHere, find, skip, started
-from tests.clients.sites import LOOPBACK, SECRET, site
+from tests.clients.sites import LOOPBACK, SECRET, eventually, site
 from tests.clients.visitor import Page, Visitor
 from tests.harness import free_port, running
 
@@ -140,3 +140,17 @@ async def test_an_old_refresh_token_ends_all(program, tmp_path):
         assert again.code == 400
         failed = await apache.back_to("refresh", "/private/index.html", access_token=second["access_token"])
         assert "error_code=refresh_failed" in failed.address
+
+
+async def test_it_hears_of_a_logout_elsewhere(program, tmp_path):
+    async with serving(program, tmp_path) as apache:
+        await apache.open("/private/index.html")
+        another = Visitor(apache.visitor.whole)  # who has nothing but Apache's cookie
+        another.browser.cookies[COOKIE] = apache.visitor.browser.cookies[COOKIE]
+
+        async def knows_nobody() -> bool:
+            return (await another.open(f"{apache.origin}/private/callback?info=json")).status == 401
+
+        assert not await knows_nobody()
+        await apache.visitor.sign_out_here()
+        await eventually(knows_nobody)
