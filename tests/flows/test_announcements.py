@@ -334,12 +334,9 @@ async def test_the_app_of_somebody_blocked(world, when):
     before = await so_far(world)
     for _ in range(2):
         person = await phone.person(name="Other")
-        if when == "scan":
-            attempt = phone.login.scan(held.ticket.id, person)
-        else:
-            attempt = phone.login.confirm(held.ticket.id, person, scanned.handle)
+        more = (scanned.handle,) if when == "confirm" else ()
         with pytest.raises(LoginRefused):
-            await attempt
+            await getattr(phone.login, when)(held.ticket.id, person, *more)
     ((event, data),) = (await told(world))[before:]
     assert (event, data["reason"], data["method"]) == ("login.refused", "blocked", "app")
     assert [(line.result, line.user_id) for line in await world.logins()] == [("blocked", user.id)]
@@ -454,8 +451,12 @@ async def test_a_site_that_got_a_login_from_it_hears_of_it_by_its_own_way(world)
 
 
 async def granted(world: World, session: Session, *sites: str) -> None:
-    for site in sites:
-        given = grant(
+    async def work(transaction) -> None:
+        for given in grants:
+            await transaction.grants.create(given)
+
+    grants = [
+        grant(
             id=f"grant-{site}",
             site=site,
             user_id=session.user_id,
@@ -463,7 +464,9 @@ async def granted(world: World, session: Session, *sites: str) -> None:
             created_at=world.clock(),
             expires_at=world.clock() + 1000,
         )
-        await world.do(lambda transaction, given=given: transaction.grants.create(given))
+        for site in sites
+    ]
+    await world.do(work)
 
 
 # --- Blocked and forgotten.
