@@ -19,11 +19,11 @@ from oidc.requests import AuthorizationRequest, Refused
 from oidc.tokens import AUTHORIZE
 from storage.base import Transaction
 from storage.records import Session
+from tickets import BROWSER
 
 GRANT_ID_BYTES = 16
 CODE_BYTES = 24
 ASKED_SECONDS = 3600.0  # that somebody may take to log in
-BROWSER = "browser"
 
 # Our own note at the end of a request that waits for a login: since when, and proof that it is ours. With it
 # a login that was asked for anew (`prompt=login`) is known when it has been made.

@@ -11,7 +11,7 @@ from flows.context import Context
 from flows.endings import end_session
 from storage.base import Transaction
 from storage.records import Session, User
-from tickets import hash_secret
+from tickets import WIDGET, hash_secret
 
 TOUCH_SHARE = 0.01  # of the idle time: how stale "last used" may be, so that not every request writes
 MAX_NAME = 64
@@ -62,6 +62,22 @@ async def end(context: Context, session: Session) -> None:
         await end_session(transaction, context, session, "logout")
 
     await context.storage.transact(work)
+
+
+async def end_by_site(context: Context, session_id: str, site: str) -> bool:
+    """Ends a login that was made on the site's own page, so that no browser holds it here.
+
+    Whether it is one.
+    """
+
+    async def work(transaction: Transaction) -> bool:
+        session = await transaction.sessions.by_id(session_id)
+        if session is None or session.client != WIDGET or session.site != site:
+            return False
+        await end_session(transaction, context, session, "logout")
+        return True
+
+    return await context.storage.transact(work)
 
 
 async def choose_name(context: Context, user: User, name: str) -> None:

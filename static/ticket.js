@@ -205,7 +205,7 @@ export function bySocket(signal) {
 export async function byLongPoll(signal) {
   const since = Date.now();
   const known = ticket.state;
-  const answered = await ask(signal, `?wait=${HELD}&state=${known}`, HELD + 8);
+  const answered = await ask(signal, `?wait=${HELD}&state=${known ?? "WAITING"}`, HELD + 8);
   return answered && (ticket.state !== known || Date.now() - since >= LEAST_HELD);
 }
 

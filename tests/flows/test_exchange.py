@@ -333,3 +333,13 @@ async def test_an_api_clients_session_says_so(world: World):
     current = await who(world, collected.token)
     assert current is not None
     assert (current.session.client, current.session.site) == ("api", "shop")
+
+
+@pytest.mark.parametrize("client", ["api", "widget"])
+async def test_what_is_no_browsers_is_unknown_to_who_answers_browsers(world, client):
+    held = await world.confirmed(client=client)
+    with pytest.raises(TicketUnknown):
+        await world.collect(held)
+    assert (await world.stored(held)).state is State.CONFIRMED
+    assert await world.live_sessions() == []
+    assert await world.collect(held, clients=(client,))

@@ -165,7 +165,8 @@ class World:
         return await exchange(self.context, held.ticket.id, held.secret, **more)
 
     async def logged_in(self, openid: str = "", **changes: Any) -> Collected:
-        return await self.collect(await self.confirmed(openid, **changes))
+        held = await self.confirmed(openid, **changes)
+        return await self.collect(held, clients=(held.ticket.client,))
 
     async def do(self, work: Callable[[Transaction], Awaitable[Any]]) -> Any:
         async def run(transaction: Transaction) -> Any:
