@@ -13,11 +13,11 @@ import pymongo
 import pytest
 
 from errors import StoreUnavailable
-from storage import mongodb
+from storage import mongodb, mongodb_sites
 from storage.mongodb_people import People
 from storage.records import Profile, User
 from tests.storage.drivers import Store
-from tests.storage.samples import NOW, login, session, ticket
+from tests.storage.samples import NOW, grant, login, notice, session, ticket
 from tests.storage.servers import MongodbServer
 
 REFUSED = "saoma.storage: MongoDB did not do what was asked"
@@ -141,6 +141,31 @@ async def test_too_large_is_a_value_not_an_outage(mongodb_url: str) -> None:
     await store.storage.close()
 
 
+async def test_of_many_that_wait_the_oldest_are_looked_at(
+    mongodb_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a site that is away there may be more than can be read in time; it is worked off from there."""
+    monkeypatch.setattr(mongodb_sites, "MAX_WAITING", 2)
+    store = await opened(mongodb_url)
+    for n in range(3):
+        await store.outbox.add(notice(f"{n}", person=f"{n}", created_at=NOW + n, due_at=NOW + 60 - n))
+
+    async def claim(now: float) -> list[str]:
+        claimed = await store.outbox.claim("webhook:shop", now=now, until=now + 30, limit=9)
+        return [one.id for one in claimed]
+
+    assert await store.outbox.next_due("webhook:shop") == NOW + 59
+    assert await claim(NOW + 58) == []
+    assert await claim(NOW + 60) == ["0", "1"]
+    await store.outbox.settle(notice("1", created_at=NOW + 1, state="delivered"))
+    assert await claim(NOW + 60) == ["2"]
+    await store.storage.close()
+
+
+# What is left empty when everybody has been forgotten.
+OF_PEOPLE = ("users", "identities", "unionids", "sessions", "logins", "grants")
+
+
 class Killed(Exception):
     pass
 
@@ -192,6 +217,7 @@ async def two_people(store: Store, n: int) -> None:
         )
         await store.sessions.create(session(id, user_id=id))
         await store.logins.append(login(id, user_id=id))
+        await store.grants.create(grant(id, user_id=id))
         await store.users.count_login(id, f"counted for {id}", now=NOW - age)
     await store.users.set_blocked(f"young {n}", True)
     await store.users.update_profile("wechat", f"old {n}", Profile("Anna"), unionid=f"union {n}", now=NOW)
@@ -274,7 +300,7 @@ async def test_forget_takes_who_was_half_merged_along(mongodb_url: str, client: 
     await two_people(store, 0)
     await merges_into(client, "young 0", "old 0")
     await store.users.forget("old 0")
-    for collection in ("users", "identities", "unionids", "sessions", "logins"):
+    for collection in OF_PEOPLE:
         assert await client.get_default_database()[collection].count_documents({}) == 0, collection
     await store.storage.close()
 
@@ -295,7 +321,7 @@ async def test_forget_killed_anywhere_is_finished_by_running_again(mongodb_url: 
             assert await store.users.by_identity("wechat", name) is None
             assert await store.sessions.get(session(name).token_hash) is None
         assert await store.logins.newest() == []
-        for collection in ("users", "identities", "unionids", "sessions", "logins"):
+        for collection in OF_PEOPLE:
             assert await client.get_default_database()[collection].count_documents({}) == 0, collection
         if killed <= n:
             break

@@ -12,7 +12,7 @@ from errors import StoreUnavailable
 from storage import base, mongodb, redis, sqlite
 from storage.base import TIMEOUT_SECONDS, Transaction
 from storage.split import SplitStorage
-from tests.storage.samples import session, ticket
+from tests.storage.samples import grant, notice, session, signing_key, ticket
 from tickets import Event, Scanner, State, Ticket, advance
 
 ANNA = Scanner("app", "Anna")
@@ -38,6 +38,9 @@ async def test_each_half_in_its_place(redis_url, mongodb_url):
     async def work(transaction: Transaction) -> None:
         await transaction.tickets.create(alive(state=State.SCANNED, scanner=ANNA, user_id="anna"))
         await transaction.sessions.create(session())
+        await transaction.grants.create(grant())
+        await transaction.outbox.add(notice())
+        await transaction.signing_keys.add(signing_key())
 
     await store.transact(work)
 
@@ -45,7 +48,12 @@ async def test_each_half_in_its_place(redis_url, mongodb_url):
         found = await transaction.tickets.get("ticket", now=time.time())
         return found, await transaction.sessions.get(session().token_hash)
 
+    async def for_sites(transaction: Transaction) -> tuple[object, object, object]:
+        kept = await transaction.grants.get("grant", now=0), await transaction.outbox.newest()
+        return *kept, await transaction.signing_keys.all(now=0)
+
     assert await database.transact(of_database) == (None, session())
+    assert await database.transact(for_sites) == (grant(), [notice()], [signing_key()])
     assert sorted(await client.keys("*")) == [b"saoma:ticket:ticket", b"saoma:tickets-of:anna"]
     await store.ping()
     await store.sweep(now=time.time())

@@ -9,7 +9,7 @@ import pytest
 
 from storage.records import Profile, User
 from tests.storage.drivers import Store
-from tests.storage.samples import NOW, link, login, session, ticket
+from tests.storage.samples import NOW, grant, link, login, session, ticket
 from tickets import Scanner, State
 
 
@@ -21,6 +21,7 @@ async def person(store: Store, name: str, age: float) -> None:
     await store.sessions.create(session(name, user_id=name))
     await store.links.create(link(name, user_id=name))
     await store.logins.append(login(name, user_id=name))
+    await store.grants.create(grant(name, user_id=name))
     await store.tickets.create(
         ticket(name, state=State.SCANNED, scanner=Scanner("wechat", f"openid {name}"), user_id=name)
     )
@@ -129,6 +130,8 @@ async def test_former_id_means_the_survivor_everywhere(store: Store) -> None:
     assert len(await store.sessions.of_user("young", now=NOW)) == 2
     assert len(await store.tickets.pending_of_user("young", now=NOW)) == 2
     assert len(await store.logins.newest(user_id="young")) == 2
+    for name in ("old", "young"):  # sites know the person by the id they had then
+        assert (await store.grants.get(name, now=NOW)).user_id == name
     await store.sessions.revoke_of_user("young")
     assert await store.sessions.of_user("old", now=NOW) == []
     await store.users.forget("young")
@@ -137,6 +140,7 @@ async def test_former_id_means_the_survivor_everywhere(store: Store) -> None:
         assert await store.users.by_identity("wechat", f"openid {name}") is None
         assert await store.sessions.get(session(name).token_hash) is None
         assert await store.links.get(link(name).token_hash, now=NOW) is None
+        assert await store.grants.get(name, now=NOW) is None
     assert await store.logins.newest() == []
 
 

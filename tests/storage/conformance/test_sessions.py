@@ -14,7 +14,11 @@ async def test_create_and_get(store: Store) -> None:
     made = session(site="shop", client="api")
     assert await store.sessions.create(made) == made
     assert await store.sessions.get(made.token_hash) == made
+    assert await store.sessions.by_id(made.id) == made
+    assert await store.sessions.by_ticket(made.ticket_id) == made
     assert await store.sessions.get(b"another") is None
+    assert await store.sessions.by_id("ticket of session") is None
+    assert await store.sessions.by_ticket("session") is None
 
 
 async def test_ticket_has_one_session(store: Store) -> None:
@@ -62,6 +66,8 @@ async def test_replace(store: Store) -> None:
     assert await store.sessions.replace(first, second) is True
     assert await store.sessions.get(first.token_hash) is None
     assert await store.sessions.get(second.token_hash) == second
+    assert await store.sessions.by_id("first") is None
+    assert await store.sessions.by_id("second") == await store.sessions.by_ticket("ticket") == second
     assert await store.sessions.replace(first, third) is False  # it was replaced
     await store.sessions.revoke("second")
     assert await store.sessions.replace(second, third) is False  # it was revoked
@@ -88,16 +94,21 @@ async def test_touch_and_revoke(store: Store) -> None:
     await store.sessions.create(session())
     await store.sessions.touch("session", now=NOW + 7)
     assert await store.sessions.get(session().token_hash) == session(last_used_at=NOW + 7)
-    await store.sessions.revoke("session")
-    await store.sessions.revoke("session")
-    assert await store.sessions.get(session().token_hash) == session(last_used_at=NOW + 7, revoked=True)
+    revoked = session(last_used_at=NOW + 7, revoked=True)
+    assert await store.sessions.revoke("session") == revoked
+    assert await store.sessions.revoke("session") == revoked
+    assert await store.sessions.get(session().token_hash) == await store.sessions.by_id("session") == revoked
+    assert await store.sessions.revoke("another") is None
 
 
 async def test_revoke_of_ticket_leaves_others(store: Store) -> None:
     await store.sessions.create(session("mine", ticket_id="ticket"))
     await store.sessions.create(session("other"))
-    await store.sessions.revoke_of_ticket("ticket")
-    assert (await store.sessions.get(session("mine").token_hash)).revoked
+    for _ in range(2):
+        revoked = await store.sessions.revoke_of_ticket("ticket")
+        assert revoked == session("mine", ticket_id="ticket", revoked=True)
+    assert await store.sessions.revoke_of_ticket("another") is None
+    assert (await store.sessions.by_ticket("ticket")).revoked
     assert not (await store.sessions.get(session("other").token_hash)).revoked
 
 
@@ -105,6 +116,11 @@ async def test_revoke_of_user_by_provider(store: Store) -> None:
     await store.sessions.create(session("wechat"))
     await store.sessions.create(session("app", provider="app"))
     await store.sessions.create(session("other", user_id="other"))
+    for provider in ("wechat", "app"):
+        listed = await store.sessions.of_user("user", now=NOW, provider=provider)
+        assert [kept.id for kept in listed] == [provider]
+    assert await store.sessions.of_user("user", now=NOW, provider="") == []
+    assert len(await store.sessions.of_user("user", now=NOW)) == 2
     await store.sessions.revoke_of_user("user", provider="wechat")
     assert [kept.id for kept in await store.sessions.of_user("user", now=NOW)] == ["app"]
     await store.sessions.revoke_of_user("user")

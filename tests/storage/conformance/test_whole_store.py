@@ -12,7 +12,17 @@ from errors import StoreUnavailable
 from storage.base import MAX_SEARCH_TEXT, Transaction
 from storage.records import Profile, User
 from tests.storage.drivers import Open, Store
-from tests.storage.samples import NOW, link, login, session, sha256, ticket
+from tests.storage.samples import (
+    NOW,
+    grant,
+    link,
+    login,
+    notice,
+    session,
+    sha256,
+    signing_key,
+    ticket,
+)
 from tickets import Scanner
 
 TEXTS = {
@@ -55,6 +65,19 @@ async def test_text_is_stored_as_it_is(store: Store, text: str) -> None:
     assert await store.logins.newest(user_id=text) == [login(text, user_id=text, browser=text)]
     await store.deliveries.mark(text, text.encode(), expires_at=NOW + 1)
     assert await store.deliveries.reply_to(text, now=NOW) == text.encode()
+    asked = grant(text, user_id=text, session_id=text, nonce=text)
+    await store.grants.create(asked)
+    assert await store.grants.of_session(text, now=NOW) == [asked]
+    assert await store.grants.update(text, lambda known: replace(known, scope=text), now=NOW) == (
+        replace(asked, scope=text)
+    )
+    told = notice(text, endpoint=text, person=text, payload=text)
+    await store.outbox.add(told)
+    assert await store.outbox.claim(text, now=NOW, until=NOW + 1, limit=1) == [replace(told, due_at=NOW + 1)]
+    await store.outbox.settle(replace(told, result=text, state="failed"))
+    assert await store.outbox.newest(endpoint=text) == [replace(told, result=text, state="failed")]
+    await store.signing_keys.add(signing_key(text, sealed=text))
+    assert await store.signing_keys.all(now=NOW) == [signing_key(text, sealed=text)]
 
 
 async def test_what_only_looks_alike_is_different(store: Store) -> None:
@@ -91,12 +114,15 @@ def calls_with(value: Any) -> dict[str, Callable[[Store], Awaitable[Any]]]:
         "session ticket": lambda s: s.sessions.create(session(ticket_id=value)),
         "replace": lambda s: s.sessions.replace(replace(session(), id=value), session()),
         "get session": lambda s: s.sessions.get(value),
+        "session by id": lambda s: s.sessions.by_id(value),
+        "session by ticket": lambda s: s.sessions.by_ticket(value),
         "touch": lambda s: s.sessions.touch(value, now=NOW),
         "revoke": lambda s: s.sessions.revoke(value),
         "revoke of ticket": lambda s: s.sessions.revoke_of_ticket(value),
         "revoke of user": lambda s: s.sessions.revoke_of_user(value),
         "revoke of provider": lambda s: s.sessions.revoke_of_user("known", provider=value),
         "of user": lambda s: s.sessions.of_user(value, now=NOW),
+        "of user by provider": lambda s: s.sessions.of_user("known", now=NOW, provider=value),
         "ticket": lambda s: s.tickets.create(replace(ticket(), id=value)),
         "ticket next": lambda s: s.tickets.create(ticket(next=value)),
         "get ticket": lambda s: s.tickets.get(value, now=NOW),
@@ -114,6 +140,25 @@ def calls_with(value: Any) -> dict[str, Callable[[Store], Awaitable[Any]]]:
         "log": lambda s: s.logins.append(replace(login(), id=value)),
         "log browser": lambda s: s.logins.append(login(browser=value)),
         "newest": lambda s: s.logins.newest(user_id=value),
+        "grant": lambda s: s.grants.create(replace(grant(), id=value)),
+        "grant scope": lambda s: s.grants.create(grant(scope=value)),
+        "get grant": lambda s: s.grants.get(value, now=NOW),
+        "update grant": lambda s: s.grants.update(value, lambda known: known, now=NOW),
+        "update grant with": lambda s: s.grants.update(
+            "known", lambda known: replace(known, nonce=value), now=NOW
+        ),
+        "of session": lambda s: s.grants.of_session(value, now=NOW),
+        "notice": lambda s: s.outbox.add(replace(notice(), id=value)),
+        "notice endpoint": lambda s: s.outbox.add(notice(endpoint=value)),
+        "notice payload": lambda s: s.outbox.add(notice(payload=value)),
+        "claim": lambda s: s.outbox.claim(value, now=NOW, until=NOW + 1, limit=1),
+        "settle": lambda s: s.outbox.settle(replace(notice("known"), id=value)),
+        "settle endpoint": lambda s: s.outbox.settle(notice("known", endpoint=value)),
+        "settle result": lambda s: s.outbox.settle(notice("known", result=value)),
+        "next due": lambda s: s.outbox.next_due(value),
+        "newest of endpoint": lambda s: s.outbox.newest(endpoint=value),
+        "key": lambda s: s.signing_keys.add(signing_key(value)),
+        "key sealed": lambda s: s.signing_keys.add(signing_key(sealed=value)),
     }
 
 
@@ -129,6 +174,8 @@ async def test_what_is_no_text_is_refused_and_changes_nothing(
         "wechat", "known", following=True, event_at=NOW, new_id="known", now=NOW
     )
     await store.tickets.create(ticket("known"))
+    await store.grants.create(grant("known"))
+    await store.outbox.add(notice("known"))
     for name, call in calls_with(value).items():
         try:
             outcome = await call(store)
@@ -141,6 +188,9 @@ async def test_what_is_no_text_is_refused_and_changes_nothing(
     assert await store.sessions.get(session().token_hash) is None
     assert await store.links.get(link().token_hash, now=NOW) is None
     assert await store.logins.newest() == []
+    assert await store.grants.of_session("session", now=NOW) == [grant("known")]
+    assert await store.outbox.newest() == [notice("known")]
+    assert await store.signing_keys.all(now=NOW) == []
 
 
 async def test_all_is_there_after_a_restart(store: Store) -> None:
@@ -153,6 +203,9 @@ async def test_all_is_there_after_a_restart(store: Store) -> None:
     await store.logins.append(login())
     await store.deliveries.mark("key", b"reply", expires_at=NOW + 60)
     await store.deliveries.bind("signature", b"body", expires_at=NOW + 60)
+    await store.grants.create(grant())
+    await store.outbox.add(notice())
+    await store.signing_keys.add(signing_key())
     await store.reopen()
     assert await store.users.get("user") == user
     assert await store.tickets.get("ticket", now=NOW) == ticket()
@@ -161,6 +214,9 @@ async def test_all_is_there_after_a_restart(store: Store) -> None:
     assert await store.logins.newest() == [login()]
     assert await store.deliveries.reply_to("key", now=NOW) == b"reply"
     assert await store.deliveries.bind("signature", b"forged", expires_at=NOW + 60) is False
+    assert await store.grants.get("grant", now=NOW) == grant()
+    assert await store.outbox.claim("webhook:shop", now=NOW, until=NOW, limit=1) == [notice()]
+    assert await store.signing_keys.all(now=NOW) == [signing_key()]
 
 
 async def test_times_keep_their_fractions(store: Store) -> None:
