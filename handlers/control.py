@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
 
 from tornado.web import Application, HTTPError, RequestHandler
 
-from errors import SaomaError
+from errors import BadRequest, SaomaError
 from flows import outbox
 from flows.context import Context
 from flows.outbox import Outbox
@@ -16,6 +18,8 @@ from handlers.base import ExcInfo
 from storage.records import Notice
 
 DATABASE = "Saoma-Database"  # the header that names the file (percent-encoded): no other server answers
+
+log = logging.getLogger("saoma.control")
 
 
 class ControlHandler(RequestHandler):
@@ -26,7 +30,18 @@ class ControlHandler(RequestHandler):
 
     def prepare(self) -> None:
         if unquote(self.request.headers.get(DATABASE, "")) != self.database:
-            raise HTTPError(421, reason=f"the server that answers here has another database, {self.database}")
+            raise BadRequest(f"the server that answers here has another database, {self.database}")
+
+    def log_exception(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(value, (SaomaError, HTTPError)):
+            log.error(
+                "%s failed", self.request.path, exc_info=(kind, value, trace) if kind and value else None
+            )
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         info: ExcInfo | None = kwargs.get("exc_info")
