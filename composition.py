@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -44,8 +44,10 @@ from flows.signing import Signer
 from flows.tickets import TicketDesk
 from handlers import ROOT, make_application
 from handlers.control import make_control
+from handlers.metrics import make_metrics
 from handlers.peers import Peers
 from handlers.services import Services
+from metrics import Metrics
 from storage import redis
 from storage.base import Storage
 from storage.ringing import RingingStorage
@@ -81,6 +83,7 @@ class Server:
         storage: Storage,
         now: Callable[[], float] = time.time,
         demo: bool = False,
+        metrics_sockets: Collection[socket.socket] = (),
     ) -> None:
         self.settings = settings
         self._sockets = sockets
@@ -106,7 +109,9 @@ class Server:
         gate = client = deliveries = None
         if settings.wechat.enabled:
             gate = make_gate(settings)
-            client = make_client(settings, self._http_client, now, backing.shared)
+            client = make_client(
+                settings, self._http_client, now, backing.shared, self.context.metrics.platform_called
+            )
             limits = settings.limits.enabled
             self.codes = CodePool(
                 client,
@@ -146,7 +151,14 @@ class Server:
             idle_connection_timeout=IDLE_SECONDS,
             body_timeout=BODY_SECONDS,
         )
+        self._metrics_sockets = metrics_sockets
+        self._metrics_server = HTTPServer(make_metrics(self._figures()))
         self._sweeper: asyncio.Task[None] | None = None
+
+    def _figures(self) -> Metrics:
+        metrics = self.context.metrics
+        metrics.gauge("waiting", "Pages and programs that wait for a ticket.", lambda: self.broker.waiting)
+        return metrics
 
     @property
     def broker(self) -> Broker:
@@ -178,6 +190,7 @@ class Server:
             self._control.start()
         self._sweeper = asyncio.create_task(self._sweep())
         self._http_server.add_sockets(self._sockets)
+        self._metrics_server.add_sockets(self._metrics_sockets)
 
     async def stop(self) -> None:
         """Takes no more requests, finishes what changes something, lets the pages go and closes.
@@ -198,6 +211,8 @@ class Server:
         if self._sweeper is not None:
             await background.end([self._sweeper])
         await self._http_server.close_all_connections()
+        self._metrics_server.stop()
+        await self._metrics_server.close_all_connections()
         if self._relay is not None:
             self._relay.close()
         self._http_client.close()
@@ -301,7 +316,11 @@ def make_gate(settings: Settings) -> Gate:
 
 
 def make_client(
-    settings: Settings, http: AsyncHTTPClient, now: Callable[[], float], shared: Shared | None = None
+    settings: Settings,
+    http: AsyncHTTPClient,
+    now: Callable[[], float],
+    shared: Shared | None = None,
+    called: Callable[[str, str], None] = lambda path, error: None,
 ) -> WechatClient:
     wechat = settings.wechat
     return WechatClient(
@@ -312,6 +331,7 @@ def make_client(
         now=now,
         http=http,
         shared=shared,
+        called=called,
     )
 
 

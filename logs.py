@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any
+
+# Of the request that is being answered, "" outside of one: each has a context of its own.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class OneLine(logging.Formatter):
@@ -14,11 +20,29 @@ class OneLine(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return _escaped(super().formatMessage(record))
+        request = request_id.get()
+        return _escaped(super().formatMessage(record) + (f" [{request}]" if request else ""))
 
     def formatException(self, info: Any) -> str:
         """Indented throughout: an exception's own text cannot look like a line of the log."""
         return "\n".join(f"    {_escaped(line)}" for line in super().formatException(info).split("\n"))
+
+
+class Json(logging.Formatter):
+    """One JSON object a line, for whoever collects logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request := request_id.get():
+            line["request"] = request
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)  # ASCII alone: nothing in it is a control character
 
 
 def _escaped(text: str) -> str:
@@ -28,8 +52,8 @@ def _escaped(text: str) -> str:
     )
 
 
-def set_up(level: int = logging.INFO) -> None:
-    """Logs to standard error."""
+def set_up(level: int = logging.INFO, kind: str = "text") -> None:
+    """Logs to standard error; `kind` is "text" or "json"."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine())
+    handler.setFormatter(Json() if kind == "json" else OneLine())
     logging.basicConfig(level=level, handlers=[handler], force=True)

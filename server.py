@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ async def run(settings: Settings) -> None:
         raise FaultySettings(
             [f"server: cannot listen on {settings.server.address}:{settings.server.port} ({error.strerror})"]
         ) from None
-    server = Server(settings, sockets=sockets, storage=storage)
+    server = Server(settings, sockets=sockets, storage=storage, metrics_sockets=_metrics_sockets(settings))
     told = _told_to_stop()
     server.start()
     log.info("serving %s (listening on %s:%d)", server.base_url, settings.server.address, server.port)
@@ -43,6 +44,16 @@ async def run(settings: Settings) -> None:
     await told.wait()
     log.info("stopping")
     await server.stop()
+
+
+def _metrics_sockets(settings: Settings) -> list[socket.socket]:
+    """None where that port is taken: another process of ours may have it, and logins go on without."""
+    address, port = settings.metrics.address, settings.metrics.port
+    try:
+        return bind_sockets(port, address) if port else []
+    except OSError as error:
+        log.warning("no /metrics: cannot listen on %s:%d (%s)", address, port, error.strerror)
+        return []
 
 
 def _told_to_stop() -> asyncio.Event:
@@ -92,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             fine = asyncio.run(webhooks(settings, site_id=chosen.site, limit=chosen.limit, test=chosen.test))
             return 0 if fine else 1
-        logs.set_up()
+        logs.set_up(kind=settings.logs.format)
         asyncio.run(run(settings))
     except FaultySettings as error:
         for fault in error.faults:

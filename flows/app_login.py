@@ -13,6 +13,7 @@ from flows.context import Context
 from flows.people import meet
 from flows.scan import note_refusal, site_name
 from flows.tickets import APP
+from flows.transition import moved
 from storage.base import Transaction
 from storage.records import Profile, User
 from tickets import Event, Scanner, Ticket, advance
@@ -68,7 +69,7 @@ class AppLogin:
             def change(ticket: Ticket) -> Ticket:
                 return advance(ticket, Event.SCAN, now, scanner=scanner, user_id=user.id)
 
-            return await transaction.tickets.update(ticket_id, change, now=now)
+            return await moved(transaction, self._context, ticket_id, change, now=now)
 
         ticket = await self._change(ticket_id, person, work)
         return Scanned(ticket, site_name(context, ticket.site), self._handle(ticket_id, scanner).decode())
@@ -119,7 +120,7 @@ class AppLogin:
             ):
                 raise HandleWrong
             await allowed(transaction, now)
-            return await transaction.tickets.update(ticket_id, change, now=now)
+            return await moved(transaction, self._context, ticket_id, change, now=now)
 
         return await self._change(ticket_id, person, work)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from errors import LoginRefused, TransitionRefused
 from flows.context import Context
 from flows.not_me import new_link
+from flows.transition import moved
 from storage.base import Transaction
 from storage.records import Link, User
 from tickets import Event, Ticket, advance, hash_secret
@@ -89,8 +90,12 @@ async def decide(context: Context, token: str, *, yes: bool) -> Decided | None:
         if yes and user.blocked:
             raise LoginRefused
         event = Event.CONFIRM if yes else Event.CANCEL
-        ticket = await transaction.tickets.update(
-            ticket.id, lambda known: advance(known, event, now, scanner=scanner), now=now
+        ticket = await moved(
+            transaction,
+            context,
+            ticket.id,
+            lambda known: advance(known, event, now, scanner=scanner),
+            now=now,
         )
         not_me = await new_link(transaction, context, ticket) if yes else ""
         await transaction.links.use(link.token_hash, now=now)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from broker.base import Broker
 from config import Settings
+from metrics import Metrics
 from storage.base import Storage
 from translations import Catalogues
 
@@ -22,6 +23,7 @@ class Context:
     token: Callable[[int], str]  # that many random bytes, URL-safe
     random: Callable[[int], bytes]
     mac: Callable[[str, str], str]  # (purpose, value) -> hex, which only we can make
+    metrics: Metrics = field(default_factory=Metrics)
 
     def pseudonym(self, value: str) -> str:
         """How an openid is written in a log: the same each time, and no way back."""

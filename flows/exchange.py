@@ -13,6 +13,7 @@ from flows.endings import announce_end, end_session
 from flows.redirects import HOME, allowed
 from flows.scan import login_line, note_refusal
 from flows.tickets import held_ticket
+from flows.transition import moved
 from storage.base import Transaction
 from storage.records import Session, User
 from tickets import BROWSER, Event, State, Ticket, advance, hash_secret
@@ -61,8 +62,8 @@ async def exchange(
         # here or finds this session to end.
         try:
             user = await _require_welcome(transaction, ticket)
-            ticket = await transaction.tickets.update(
-                ticket_id, lambda known: advance(known, Event.EXCHANGE, now), now=now
+            ticket = await moved(
+                transaction, context, ticket_id, lambda known: advance(known, Event.EXCHANGE, now), now=now
             )
         except (LoginRefused, TransitionRefused, TicketUnknown):
             await transaction.sessions.revoke(session.id)

@@ -32,7 +32,7 @@ async def unfollowed(transaction: Transaction, context: Context, message: Messag
     if identity.event_at == message.created_at:
         cause = f"{PROVIDER} {message.openid} {message.created_at}"
         await announce_person(transaction, context, "user.unfollowed", user, cause=cause)
-    revoked = await revoke_pending(transaction, user.id, PROVIDER, context.now())
+    revoked = await revoke_pending(transaction, context, user.id, PROVIDER)
     if context.settings.wechat.unfollow == "end_sessions":
         await end_sessions_of(transaction, context, user.id, "unfollowed", provider=PROVIDER)
     return Outcome(changed=revoked)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from errors import TransitionRefused
 from flows.context import Context
 from flows.endings import end_session
+from flows.transition import moved
 from storage.base import Transaction
 from storage.records import Link
 from tickets import Event, Ticket, advance, hash_secret
@@ -59,8 +60,12 @@ async def end_login(context: Context, token: str) -> Link | None:
         # The ticket first: what has not been collected cannot be any more, and then no session is missed.
         if await transaction.tickets.get(link.ticket_id, now=now) is not None:
             with suppress(TransitionRefused):  # collected already: its session ends below
-                await transaction.tickets.update(
-                    link.ticket_id, lambda ticket: advance(ticket, Event.REVOKE, now), now=now
+                await moved(
+                    transaction,
+                    context,
+                    link.ticket_id,
+                    lambda ticket: advance(ticket, Event.REVOKE, now),
+                    now=now,
                 )
         session = await transaction.sessions.by_ticket(link.ticket_id)
         await end_session(transaction, context, session, "not_me")

@@ -77,7 +77,7 @@ async def set_blocked(context: Context, user_id: str, blocked: bool) -> None:
         if not blocked:
             return []
         # After the mark: an exchange that runs at the same time sees it, or its session is here to be ended.
-        revoked = await revoke_pending(transaction, user.id, None, context.now())
+        revoked = await revoke_pending(transaction, context, user.id, None)
         await end_sessions_of(transaction, context, user.id, "blocked")
         return revoked
 
@@ -92,7 +92,7 @@ async def forget(context: Context, user_id: str) -> None:
         user = await transaction.users.get(user_id)
         if user is None:
             return []
-        revoked = await revoke_pending(transaction, user.id, None, context.now())
+        revoked = await revoke_pending(transaction, context, user.id, None)
         await end_sessions_of(transaction, context, user.id, "deleted")
         known = {"id": user.id, "previous_ids": list(user.previous_ids), "identities": identities(user)}
         await announce(transaction, context, "user.deleted", {"user": known}, person=user.id, cause=user.id)

@@ -10,6 +10,7 @@ from flows.confirm import is_asked_for, question
 from flows.context import Context
 from flows.not_me import new_link
 from flows.people import meet
+from flows.transition import moved
 from storage.base import Transaction
 from storage.records import Login, User
 from tickets import Event, Scanner, State, Ticket, advance
@@ -64,7 +65,7 @@ async def scanned(transaction: Transaction, context: Context, message: Message, 
         return known if asked else advance(known, Event.CONFIRM, now, scanner=scanner, agreed=False)
 
     try:
-        ticket = await transaction.tickets.update(scene, change, now=now)
+        ticket = await moved(transaction, context, scene, change, now=now)
         if ticket.state is State.CONSUMED:
             raise TransitionRefused("It has been collected, and may have been ended since.")
     except TicketUnknown:
@@ -99,7 +100,8 @@ def login_line(context: Context, ticket: Ticket, user_id: str, result: str, now:
 async def note_refusal(
     transaction: Transaction, context: Context, ticket: Ticket, user: User, result: str, reason: str
 ) -> None:
-    """For the login log (`result`) and the sites (`reason`: "blocked" or "not_following")."""
+    """For the login log and the figures (`result`) and the sites (`reason`: "blocked" or "not_following")."""
+    context.metrics.login(ticket.method, result)
     await transaction.logins.append(login_line(context, ticket, user.id, result, context.now()))
     cause = f"{ticket.id} {reason}"
     await announce_login(transaction, context, "login.refused", ticket, user, cause=cause, reason=reason)

@@ -13,6 +13,7 @@ from flows.code_pool import ID_BYTES, CodePool, PooledCode
 from flows.context import Context
 from flows.limits import RateLimit, address_key
 from flows.redirects import checked
+from flows.transition import moved
 from storage.base import Transaction
 from tickets import Device, Event, State, Ticket, advance, hash_secret
 
@@ -103,6 +104,7 @@ class TicketDesk:
             await transaction.tickets.create(ticket)
 
         await context.storage.transact(work)
+        context.metrics.ticket_entered(ticket.method, ticket.state)
         return Held(ticket, secret)
 
     async def _code(self, method: str) -> PooledCode:
@@ -172,7 +174,7 @@ async def abandon(context: Context, ticket_id: str, secret: str) -> Ticket:
     async def work(transaction: Transaction) -> Ticket:
         now = context.now()
         await held_ticket(transaction, ticket_id, secret, now)
-        return await transaction.tickets.update(ticket_id, _step(Event.ABANDON, now), now=now)
+        return await moved(transaction, context, ticket_id, _step(Event.ABANDON, now), now=now)
 
     ticket = await context.storage.transact(work)
     await context.broker.publish(ticket_id)
@@ -180,17 +182,17 @@ async def abandon(context: Context, ticket_id: str, secret: str) -> Ticket:
 
 
 async def revoke_pending(
-    transaction: Transaction, user_id: str, provider: str | None, now: float
+    transaction: Transaction, context: Context, user_id: str, provider: str | None
 ) -> list[str]:
     """Takes back what the person scanned and nobody collected yet, with this provider or (None) with any.
 
     Returns the ids.
     """
-    revoked = []
+    revoked, now = [], context.now()
     for ticket in await transaction.tickets.pending_of_user(user_id, now=now):
         if provider is None or (ticket.scanner is not None and ticket.scanner.provider == provider):
             with suppress(TransitionRefused, TicketUnknown):  # collected or given up in this very moment
-                await transaction.tickets.update(ticket.id, _step(Event.REVOKE, now), now=now)
+                await moved(transaction, context, ticket.id, _step(Event.REVOKE, now), now=now)
                 revoked.append(ticket.id)
     return revoked
 

@@ -121,11 +121,8 @@ def _log_request(handler: RequestHandler) -> None:
     """One line a request: never the query, which may hold a signature or a secret."""
     if isinstance(handler, Static) or not isinstance(handler, BaseHandler):
         return
-    log.info(
-        "%d %s %s %.1f ms %s",
-        handler.get_status(),
-        handler.request.method,
-        handler.logged_path,
-        1000 * handler.request.request_time(),
-        handler.request_id,
-    )
+    seconds, method = handler.request.request_time(), str(handler.request.method)
+    log.info("%d %s %s %.1f ms", handler.get_status(), method, handler.logged_path, 1000 * seconds)
+    if not handler.held:
+        known = method if method in handler.SUPPORTED_METHODS else "other"
+        handler.context.metrics.answered(type(handler).__name__, known, handler.get_status(), seconds)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from tornado.web import HTTPError, RequestHandler
 
+import logs
 from errors import SaomaError, TicketUnknown, TooManyRequests
 from flows import pictures, sessions
 from flows.confirm import KNOWN_SECONDS
@@ -47,6 +48,7 @@ class BaseHandler(RequestHandler):
     services: Services
     # Health checks come by address; everything else must be meant for us.
     any_host: ClassVar[bool] = False
+    held: ClassVar[bool] = False  # whether a request may be held open on purpose
     _challenge = ""  # how to authenticate, on its way through Tornado's clearing
 
     def initialize(self, services: Services) -> None:
@@ -80,6 +82,7 @@ class BaseHandler(RequestHandler):
             self.set_header("Strict-Transport-Security", "max-age=31536000")
 
     async def prepare(self) -> None:
+        logs.request_id.set(self.request_id)
         if not self.any_host and self.request.host.lower() not in self.services.own_hosts:
             raise HTTPError(MISDIRECTED)
 

@@ -75,14 +75,15 @@ class Tickets(SiteHandler):
 
 
 class Ticket(ApiHandler):
+    held = True
     _waiting: asyncio.Task[View] | None = None
     _ending: asyncio.Task[None] | None = None
 
     async def get(self, ticket_id: str) -> None:
         """The state now, or with `wait` the next one (long poll)."""
-        secret, wait = self.ticket_secret(ticket_id), self._wait()
+        secret, wait, known = self.ticket_secret(ticket_id), self._wait(), self._known()
         if wait:
-            coming = watch.next_view(self.context, ticket_id, secret, self._known(), wait)
+            coming = watch.next_view(self.context, ticket_id, secret, known, wait)
             self._waiting = asyncio.create_task(coming)
             try:
                 seen = await self._waiting

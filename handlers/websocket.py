@@ -19,6 +19,7 @@ TRY_AGAIN_LATER = 1013
 
 
 class TicketSocket(WebSocketHandler, ApiHandler):
+    held = True
     _watch: Watch | None = None
 
     def check_origin(self, origin: str) -> bool:

@@ -193,7 +193,7 @@ def _encode(ticket: Ticket) -> bytes:
 
 def _decode(raw: bytes) -> Ticket:
     row = json.loads(raw)
-    row |= {name: bytes.fromhex(row.get(name, "")) for name in _HASHES}
+    row |= {name: bytes.fromhex(row[name]) for name in _HASHES if name in row}
     return codec.ticket_of(row)
 
 

@@ -194,8 +194,10 @@ class WechatClient:
         now: Clock,
         http: AsyncHTTPClient,
         shared: Shared | None = None,
+        called: Callable[[str, str], None] = lambda path, error: None,
     ) -> None:
-        """`shared` None: this process is alone."""
+        """`shared` None: this process is alone. `called` hears each call's path, and what went wrong."""
+        self._called = called
         self._appid = appid
         self._secret = secret
         self._api_base = api_base
@@ -255,14 +257,17 @@ class WechatClient:
             try:
                 answer = read(api.read(await self._request(call, token), hide=(token, self._secret)))
             except PlatformError as error:
+                self._called(call.path, str(error.code))
                 self._note(call.path, error)
                 if error.code != api.BUSY or pause is None:
                     raise
             except PlatformUnreachable as error:
+                self._called(call.path, "unreachable")
                 self._note(call.path, error)
                 if not call.repeatable or pause is None:
                     raise
             else:
+                self._called(call.path, "0")
                 self.troubles.pop(call.path, None)
                 return answer
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))

@@ -219,7 +219,7 @@ async def test_what_was_taken_back_is_not_confirmed(desk):
     held = await desk.ticket()
     handle = (await desk.phone().scan(held)).handle
     user = await desk.user()
-    await desk.world.do(lambda transaction: revoke_pending(transaction, user.id, "app", desk.world.clock()))
+    await desk.world.do(lambda transaction: revoke_pending(transaction, desk.world.context, user.id, "app"))
     with pytest.raises(TransitionRefused):
         await desk.phone().confirm(held, handle)
 

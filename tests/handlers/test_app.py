@@ -331,7 +331,7 @@ async def test_what_the_code_leads_to_is_inert_and_tells_nothing(tmp_path, link)
         assert (f'href="{wanted}"' in page) is bool(link)
         assert "deep" not in page
         assert "127.0.0.1:" not in page.replace(whole.base_url, "")
-        assert (await stranger.post(f"/s/{ticket}")).code == 403  # it forges nothing, and finds nothing to do
+        assert (await stranger.post(f"/s/{ticket}")).code == 405  # there is nothing to do
         assert await browser.state(ticket) == "WAITING"
 
 

@@ -181,7 +181,7 @@ class Login(RuleBasedStateMachine):
                 user = await transaction.users.by_identity(provider, self.own(person))
                 if user is not None:
                     await transaction.users.set_blocked(user.id, True)
-                    await revoke_pending(transaction, user.id, provider, self.clock())
+                    await revoke_pending(transaction, self.nodes[node].context, user.id, provider)
                     await transaction.sessions.revoke_of_user(user.id)
 
         await self.do(node, work)
