@@ -95,7 +95,12 @@ async def authorize(context: Context, signer: Signer, asked: Asked, current: Cur
             if asked.asked_at is not None:  # and even so somebody else has logged in
                 raise _login_required(request)
             return None
-    code = await issue_code(context, request, current.session, current.user.id)
+    try:
+        code = await issue_code(context, request, current.session, current.user.id)
+    except Unauthenticated:  # the session ended at this moment
+        if silent:
+            raise _login_required(request) from None
+        return None
     return requests.answer(request.redirect_uri, code=code, state=request.state, iss=context.base_url)
 
 

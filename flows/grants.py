@@ -180,14 +180,14 @@ async def _changed(context: Context, grant_id: str, change: Callable[[Grant, Ses
 
 
 async def _live(transaction: Transaction, context: Context, grant_id: str) -> _Live | None:
-    """The grant while the login that it stands on is good, and still is that of the same person's id.
+    """The grant while its site is registered and its login is good, and still that of the same person's id.
 
     Who was merged into somebody else has to log in again: a site must not see `sub` change under one login.
     """
     if not grant_id:
         return None
     grant = await transaction.grants.get(grant_id, now=context.now())
-    if grant is None or grant.revoked:
+    if grant is None or grant.revoked or context.settings.site_of(grant.site) is None:
         return None
     current = await sessions.alive(transaction, context, await transaction.sessions.by_id(grant.session_id))
     return _Live(grant, current) if current is not None and current.user.id == grant.user_id else None

@@ -9,9 +9,8 @@ from urllib.parse import unquote_plus, urlsplit
 
 from config.sections import RegisteredSite
 from config.values import origin_of
-from errors import BadRequest, SaomaError, StoreUnavailable, Unauthenticated
+from errors import BadRequest, SaomaError, StoreUnavailable
 from flows import authorize, grants, sessions
-from flows.authorize import Asked
 from flows.grants import Issued
 from flows.sites import authenticated
 from handlers.base import BaseHandler, PageHandler
@@ -38,16 +37,11 @@ class Authorize(PageHandler):
         context = self.context
         try:
             asked = authorize.read(context, query)
-            address = await self._granted(asked) or authorize.login_address(context, asked)
+            granted = await authorize.authorize(context, self.services.signer, asked, await self.current())
+            address = granted or authorize.login_address(context, asked)
         except Refused as refused:
             address = authorize.refusal_address(context, refused)
         self.redirect(address)
-
-    async def _granted(self, asked: Asked) -> str | None:
-        try:
-            return await authorize.authorize(self.context, self.services.signer, asked, await self.current())
-        except Unauthenticated:  # the session ended at this moment
-            return None
 
 
 class OAuthHandler(BaseHandler):

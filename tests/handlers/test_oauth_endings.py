@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from flows import people
-from tests.handlers.relying_party import OTHER, PUBLIC, SITE, SITES, RelyingParty
+from tests.handlers.relying_party import OTHER, PUBLIC, SITE, SITES, RelyingParty, told
 from tests.harness import Browser, Whole, running
 
 Ending = Callable[[Whole, Browser, str], Awaitable[None]]
@@ -163,3 +163,15 @@ async def test_who_uses_the_tokens_keeps_the_login_alive_and_no_longer_than_its_
     assert (await browser.get("/api/v1/me")).code == 200
     whole.clock.pass_(6 * 86400)
     assert await shop.all_over(tokens)
+
+
+async def test_a_site_that_was_taken_out_of_the_settings_learns_no_more(tmp_path):
+    async with running(tmp_path, sites=SITES, wechat={"pool_size": 0}) as whole:
+        browser, shop = whole.browser(), RelyingParty(whole)
+        await log_in(whole, browser)
+        tokens = await shop.given(browser)
+        assert (await shop.userinfo(tokens["access_token"])).code == 200
+    async with running(tmp_path, sites=[OTHER], wechat={"pool_size": 0}) as whole:
+        shop = RelyingParty(whole)
+        assert (await shop.userinfo(tokens["access_token"])).code == 401
+        assert told(await shop.refreshed(tokens["refresh_token"])) == (401, "invalid_client")

@@ -11,6 +11,10 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from flows import authorize
+from flows.sessions import Current
+from flows.signing import Signer
+from oidc.requests import Refused
 from storage.records import Profile
 from tests.handlers.relying_party import OTHER, PUBLIC, SITE, SITES, RelyingParty, session_of
 from tests.handlers.test_app import APP, bearer
@@ -63,6 +67,20 @@ async def test_prompt_none_asks_nobody(whole):
     assert "code" in await shop.authorize(browser, prompt="none")
     await browser.post("/api/v1/sessions/current/revoke")
     assert (await shop.authorize(browser, prompt="none"))["error"] == "login_required"
+
+
+async def test_a_session_that_ends_at_this_moment_is_none(whole):
+    """It was good when it was looked at, and is not when the code is made."""
+    browser, shop, context = whole.browser(), RelyingParty(whole), whole.server.context
+    await whole.log_in(browser, whole.person())
+    stale = Current(await session_of(whole, browser), await whole.user(whole.person()))
+    await browser.post("/api/v1/sessions/current/revoke")
+    ways = {prompt: urlsplit(shop.authorize_path(prompt=prompt)).query for prompt in ("", "none")}
+    seen = authorize.read(context, ways[""])
+    assert await authorize.authorize(context, Signer(context), seen, stale) is None
+    with pytest.raises(Refused) as refused:
+        await authorize.authorize(context, Signer(context), authorize.read(context, ways["none"]), stale)
+    assert refused.value.error.code == "login_required"
 
 
 @pytest.mark.parametrize("prompt", ["login", "select_account", "login consent"])

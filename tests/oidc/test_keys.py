@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
+from pydantic import ValidationError
 
+from config.sections import Oidc
 from oidc.keys import (
     AFTER_SECONDS,
     AHEAD_SECONDS,
@@ -132,6 +134,12 @@ def test_whenever_it_is_looked_at_somebody_signs_and_what_was_signed_can_be_veri
         assert signer.turn.expires_at >= end
         overtaken = former and max(turn.expires_at for turn in turns if turn.number in former) < end
         assert signer.turn.number in former or not former or overtaken, "nobody could know it yet"
+
+
+def test_no_token_may_be_good_for_longer_than_its_key():
+    assert Oidc(access_token_lifetime=TOKEN_SECONDS)
+    with pytest.raises(ValidationError):
+        Oidc(access_token_lifetime=TOKEN_SECONDS + 1)
 
 
 # What is published.
