@@ -1,0 +1,98 @@
+"""Who may administrate, and the record of what admins change.
+
+There is no password and no default account: a command on the server's own terminal makes a link, and whoever
+opens it and then scans becomes an admin (security rule 22).
+"""
+
+from __future__ import annotations
+
+from errors import Forbidden, NotFound
+from flows.context import Context
+from flows.sessions import Current
+from storage.base import Transaction
+from storage.records import AuditEntry, Link
+from tickets import hash_secret
+
+PURPOSE = "admin"
+PATH = "/admin/enter/"
+TOKEN_BYTES = 24
+LIFETIME = 600.0  # seconds, of a link
+FRESH_SECONDS = 600.0  # since the login, for what cannot be undone
+ENTRY_ID_BYTES = 12
+MAX_DETAIL = 500
+
+
+async def new_link(context: Context) -> str:
+    """The address of a fresh link."""
+    token, now = context.token(TOKEN_BYTES), context.now()
+    link = Link(
+        token_hash=hash_secret(token),
+        purpose=PURPOSE,
+        ticket_id="",
+        user_id="",
+        created_at=now,
+        expires_at=now + LIFETIME,
+    )
+    await context.storage.transact(lambda transaction: transaction.links.create(link))
+    return f"{context.base_url}{PATH}{token}"
+
+
+async def look(context: Context, token: str) -> Link | None:
+    """The link; None where it is unknown, used or too old. Changes nothing."""
+
+    async def work(transaction: Transaction) -> Link | None:
+        link = await transaction.links.get(hash_secret(token), now=context.now())
+        return link if link is not None and link.purpose == PURPOSE else None
+
+    return await context.storage.transact(work)
+
+
+def may_enter(context: Context, link: Link, current: Current | None) -> bool:
+    """Whether it is they who scanned after the link was made."""
+    return current is not None and current.session.created_at >= link.created_at
+
+
+async def enter(context: Context, token: str, current: Current, address: str) -> None:
+    """Makes the person an admin and uses the link up. Raises NotFound, Forbidden."""
+    session = current.session
+    if session.provider == "wechat" and context.settings.wechat.mode == "plain":
+        raise Forbidden("In plain mode anybody could forge this scan: switch wechat.mode to safe first.")
+
+    async def work(transaction: Transaction) -> None:
+        link = await transaction.links.get(hash_secret(token), now=context.now())
+        if link is None or link.purpose != PURPOSE or not may_enter(context, link, current):
+            raise NotFound("This link is no longer valid.")
+        await transaction.users.set_admin(current.user.id, True)
+        await record(transaction, context, current.user.id, "became_admin", current.user.id, address=address)
+        await transaction.links.use(link.token_hash, now=context.now())
+
+    await context.storage.transact(work)
+
+
+async def record(
+    transaction: Transaction,
+    context: Context,
+    admin_id: str,
+    action: str,
+    target: str,
+    *,
+    address: str,
+    detail: str = "",
+) -> None:
+    """A line of the audit log, in the same work as what is done."""
+    await transaction.audit.append(
+        AuditEntry(
+            id=context.token(ENTRY_ID_BYTES),
+            at=context.now(),
+            admin_id=admin_id,
+            action=action,
+            target=target,
+            detail=detail[:MAX_DETAIL],
+            address=address,
+        )
+    )
+
+
+def is_fresh(context: Context, current: Current) -> bool:
+    """Whether the login is young enough for what cannot be undone."""
+    return context.now() < current.session.created_at + FRESH_SECONDS
