@@ -162,6 +162,19 @@ async def test_of_many_that_wait_the_oldest_are_looked_at(
     await store.storage.close()
 
 
+async def test_documents_of_a_saoma_that_knew_less(mongodb_url: str) -> None:
+    store = await opened(mongodb_url)
+    await store.tickets.create(ticket())
+    await store.sessions.create(session())
+    with pymongo.MongoClient[dict[str, Any]](mongodb_url) as client:
+        database = client.get_default_database()
+        database["tickets"].update_one({}, {"$unset": {"browser_hash": "", "agreed": "", "scanned_at": ""}})
+        database["sessions"].update_one({}, {"$unset": {"agreed": "", "browser": "", "system": ""}})
+    assert await store.tickets.get("ticket", now=NOW) == ticket()
+    assert await store.sessions.by_id("session") == session()
+    await store.storage.close()
+
+
 # What is left empty when everybody has been forgotten.
 OF_PEOPLE = ("users", "identities", "unionids", "sessions", "logins", "grants")
 

@@ -152,8 +152,20 @@ async def test_what_is_no_ticket(client, tickets, expect_log, junk):
     assert [known.id for known in await tickets.pending_of_user("anna", now=time.time())] == ["good"]
 
 
+async def test_ticket_of_a_node_that_knows_less(client, tickets):
+    """While nodes are renewed one after the other, older ones write tickets without the newest fields."""
+    made = alive()
+    await tickets.create(made)
+    row = json.loads(await client.get(f"{PREFIX}ticket:ticket"))
+    for name in ("browser_hash", "agreed", "scanned_at"):
+        del row[name]
+    await client.set(f"{PREFIX}ticket:ticket", json.dumps(row))
+    assert await tickets.get("ticket", now=time.time()) == made
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("state", "DONE"), ("expires_at", "soon"), ("id", "another"), ("next", None)]
+    ("name", "value"),
+    [("state", "DONE"), ("expires_at", "soon"), ("id", "another"), ("next", None), ("secret_hash", None)],
 )
 async def test_a_ticket_with_one_wrong_value(client, tickets, name, value, caplog):
     await tickets.create(alive())
