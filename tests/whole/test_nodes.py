@@ -15,13 +15,14 @@ from tests.harness import Whole, document, running
 
 
 @asynccontextmanager
-async def cluster(tmp_path, count: int, redis_url: str, mongodb_url: str):
+async def cluster(tmp_path, count: int, redis_url: str, mongodb_url: str, **document):
     """`count` nodes of one cluster; each is reached at its own address."""
     shared = {
         "storage": {"url": mongodb_url},
         "redis": {"url": redis_url},
         "app": APP,
         "server": {"secret_key": secrets.token_hex(32)},
+        **document,
     }
     async with AsyncExitStack() as stack:
         nodes: list[Whole] = []
