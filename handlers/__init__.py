@@ -8,6 +8,7 @@ from pathlib import Path
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from handlers import (
+    account,
     app,
     authz,
     callback,
@@ -67,6 +68,9 @@ def make_application(services: Services) -> Application:
             (r"/login", pages.Login, given),
             (r"/logout", pages.Logout, given),
             (r"/profile", pages.Profile, given),
+            (account.ACCOUNT, account.Account, given),
+            (f"{account.ACCOUNT}/end", account.EndSession, given),
+            (f"{account.ACCOUNT}/leave", account.Leave, given),
             (r"/widget", widget.Page, given),
             (r"/widget/tickets", widget.Tickets, given),
             (rf"/s/{NAME}", pages.OpenApp, given),

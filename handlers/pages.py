@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import codes
 from config.values import origin_of
 from errors import (
     LoginRefused,
@@ -19,6 +18,7 @@ from errors import (
 from flows import confirm, not_me, sessions, tickets
 from flows.authorize import site_of
 from flows.exchange import exchange
+from flows.redirects import checked
 from flows.scan import site_name
 from flows.tickets import APP, Wish, app_link
 from handlers.base import PageHandler
@@ -94,7 +94,7 @@ class Login(SitePage):
         else:
             left = held.ticket.expires_at - self.context.now()
             self.put_ticket_cookie(held.ticket.id, held.secret, left)
-            self._show_code(wish, held.ticket)
+            await self._show_code(wish, held.ticket)
 
     async def post(self) -> None:
         """Somebody without scripts says that they are done on the phone."""
@@ -109,7 +109,7 @@ class Login(SitePage):
                 ticket = await tickets.look(self.context, ticket_id, secret)
             except TicketUnknown:
                 ticket = None
-            self._show_unfinished(wish, ticket, error)
+            await self._show_unfinished(wish, ticket, error)
         else:
             self.put_login_cookies(collected, secret)
             self.redirect(collected.next, status=303)
@@ -124,10 +124,10 @@ class Login(SitePage):
             browser_token=self.browser_token,
         )
 
-    def _show_unfinished(self, wish: Wish, ticket: Ticket | None, error: SaomaError) -> None:
+    async def _show_unfinished(self, wish: Wish, ticket: Ticket | None, error: SaomaError) -> None:
         """The page as it stands: to be confirmed yet, or over."""
         if ticket is not None and ticket.state in (State.WAITING, State.SCANNED):
-            self._show_code(wish, ticket, not_yet=True)
+            await self._show_code(wish, ticket, not_yet=True)
             return
         self.set_status(error.status)
         state = "FAILED"
@@ -136,7 +136,7 @@ class Login(SitePage):
         shown = _ShownTicket(self.get_body_argument("ticket"), state, wish.method, 0, 0)
         self._render(wish, ticket=shown, reason=error.code)
 
-    def _show_code(self, wish: Wish, ticket: Ticket, *, not_yet: bool = False) -> None:
+    async def _show_code(self, wish: Wish, ticket: Ticket, *, not_yet: bool = False) -> None:
         self._render(
             wish,
             ticket=_ShownTicket(
@@ -146,7 +146,7 @@ class Login(SitePage):
                 int(ticket.expires_at - self.context.now()),
                 self.context.settings.ticket.interval,
             ),
-            code_svg=codes.svg(ticket.code),
+            code_svg=await self.services.drawing.svg(ticket.code),
             not_yet=not_yet,
             demo_link=self._demo_link(ticket) if self.services.demo else None,
             app_link=self._app_link(ticket),
@@ -211,7 +211,8 @@ class Profile(PageHandler):
         if current is None:
             raise Unauthenticated
         await sessions.choose_name(self.context, current.user, self.get_body_argument("name", ""))
-        self.redirect("/", status=303)
+        origins = self.context.settings.server.allowed_redirects
+        self.redirect(checked(self.get_body_argument("next", ""), origins), status=303)
 
 
 class LinkPage(PageHandler):
