@@ -14,8 +14,8 @@ class AccessToken(SiteHandler):
     async def get(self) -> None:
         """In the form of WeChat's own answer."""
         site = self.registered_site()
-        rejected = self.get_query_argument("rejected", "")
-        if rejected and not _DIGEST.match(rejected):
+        rejected = self.get_query_argument("rejected", None)
+        if rejected is not None and not _DIGEST.match(rejected):
             raise BadRequest("rejected: should be the SHA-256 of the token, in hex.")
-        lent = await self.services.access_tokens.lend(site, self.client_address, rejected=rejected)
+        lent = await self.services.access_tokens.lend(site, self.client_address, rejected=rejected or "")
         self.write_json({"access_token": lent.token, "expires_in": lent.expires_in})
