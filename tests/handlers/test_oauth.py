@@ -319,7 +319,7 @@ async def test_rule_24_a_code_is_bound_to_its_session(whole):
     assert await shop.redeemed(code) == INVALID_GRANT
 
 
-async def test_rule_24_codes_and_tokens_are_kept_hashed(whole, tmp_path):
+async def test_rules_24_and_25_codes_and_tokens_are_opaque_and_kept_hashed(whole, tmp_path):
     browser, shop = whole.browser(), RelyingParty(whole)
     code = (await shop.log_in(browser, whole.person()))["code"]
     tokens = await shop.tokens(code)
