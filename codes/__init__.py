@@ -1,5 +1,6 @@
 """The QR code as SVG and PNG. Pure."""
 
-from codes.draw import QUIET_ZONE, png, svg
+from codes.draw import png, svg, version_of
+from codes.writer import QUIET_ZONE
 
-__all__ = ["QUIET_ZONE", "png", "svg"]
+__all__ = ["QUIET_ZONE", "png", "svg", "version_of"]
