@@ -34,6 +34,7 @@ from flows.app_login import AppLogin
 from flows.code_pool import CodePool
 from flows.context import Context
 from flows.deliveries import Deliveries
+from flows.drawing import Drawing
 from flows.messenger import Messenger
 from flows.outbox import Outbox
 from flows.pictures import Pictures
@@ -128,10 +129,13 @@ class Server:
             forward_url = settings.wechat.forward_url
             self._relay = Relay(forward_url, gate, now) if forward_url else None
             deliveries = Deliveries(self.context, gate, self.profiles, self.messenger, self._relay)
+        desk = TicketDesk(self.context, self.codes)
+        self._drawing = Drawing(desk.likely_codes)
         services = Services(
             context=self.context,
             sessions=SessionMemory(self.context, backing.shared),
-            desk=TicketDesk(self.context, self.codes),
+            desk=desk,
+            drawing=self._drawing,
             peers=Peers(settings.server.trusted_proxies),
             own_hosts=own_hosts(settings, self.port),
             pictures=Pictures(self.context, self._http_client, settings.wechat.picture_hosts),
@@ -186,6 +190,7 @@ class Server:
             if worker is not None:
                 worker.start()
         self._outbox.start()
+        self._drawing.start()
         if self._control is not None:
             self._control.start()
         self._sweeper = asyncio.create_task(self._sweep())
@@ -208,6 +213,7 @@ class Server:
         if self._control is not None:
             await self._control.stop()
         await self._outbox.stop()
+        await self._drawing.stop()
         if self._sweeper is not None:
             await background.end([self._sweeper])
         await self._http_server.close_all_connections()

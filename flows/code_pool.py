@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import background
-import codes
 from errors import MethodUnavailable, StoreUnavailable
 from flows.limits import Bucket
 from storage.shared import LocalShared, Shared
@@ -110,7 +109,6 @@ class CodePool:
             raise BudgetUsedUp
         made_at, scene = self._now(), self._token(ID_BYTES)
         code = await self._client.create_code(scene, self._max_age + self._code_life)
-        await asyncio.to_thread(codes.svg, code.url)  # drawn now, not while a page waits for it
         return PooledCode(scene, code.url, code.ticket, made_at)
 
     async def _keep_full(self) -> None:

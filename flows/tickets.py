@@ -22,6 +22,7 @@ REUSE_SECONDS = 30.0  # a reload shows the same code only while it lives at leas
 WECHAT = "wechat"
 APP = "app"
 SCAN_PATH = "/s/"  # what the app's code leads to, for whoever scans it with something else
+_LIKE_WECHATS = "http://weixin.qq.com/q/02" + 20 * "x"  # as long as what WeChat's codes say
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,12 @@ class TicketDesk:
     def method(self) -> str:
         """The way to log in for who names none; "" where none is set up."""
         return next(iter(self.methods), "")
+
+    @property
+    def likely_codes(self) -> list[str]:
+        """For each of the methods a text as long as its codes, to prepare their drawing with."""
+        ours = _app_code(self._context, self._context.token(ID_BYTES))
+        return [_LIKE_WECHATS if method == WECHAT else ours for method in self.methods]
 
     async def issue(self, wish: Wish) -> Held:
         """A fresh ticket. Raises BadRequest (next), MethodUnavailable, TooManyRequests, StoreUnavailable."""

@@ -8,6 +8,7 @@ from flows.access_token import AccessTokens
 from flows.app_login import AppLogin
 from flows.context import Context
 from flows.deliveries import Deliveries
+from flows.drawing import Drawing
 from flows.pictures import Pictures
 from flows.session_memory import SessionMemory
 from flows.signing import Signer
@@ -22,6 +23,7 @@ class Services:
     context: Context
     sessions: SessionMemory
     desk: TicketDesk
+    drawing: Drawing
     peers: Peers
     pictures: Pictures
     signer: Signer

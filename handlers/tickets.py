@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import background
-import codes
 from errors import BadRequest, TicketUnknown
 from flows import exchange, tickets, watch, widget
 from flows.redirects import MAX_LENGTH
@@ -126,10 +125,10 @@ class Picture(ApiHandler):
         ticket = await tickets.look(self.context, ticket_id, self.ticket_secret(ticket_id))
         if kind == "svg":
             self.set_header("Content-Type", "image/svg+xml")
-            self.finish(codes.svg(ticket.code))
+            self.finish(await self.services.drawing.svg(ticket.code))
         else:
             self.set_header("Content-Type", "image/png")
-            self.finish(codes.png(ticket.code))
+            self.finish(await self.services.drawing.png(ticket.code))
 
 
 class Exchange(ApiHandler):

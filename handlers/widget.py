@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from tornado.web import HTTPError
 
-import codes
 from flows import widget
 from flows.tickets import APP, Wish, app_link
 from handlers.base import ApiHandler, PageHandler
@@ -70,7 +69,7 @@ class Tickets(ApiHandler):
             "expires_in": int(settings.lifetime),
             "interval": settings.interval,
             "secret": held.secret,
-            "svg": codes.svg(ticket.code),
+            "svg": await self.services.drawing.svg(ticket.code),
             "app_link": "",
         }
         if method == APP and self.device.system in PHONES:
