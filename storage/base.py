@@ -310,11 +310,11 @@ class Grants(ABC):
 
     @abstractmethod
     async def of_session(self, session_id: str, *, now: float) -> Sequence[Grant]:
-        """Revoked ones too, the oldest first."""
+        """All of them, revoked ones too, the oldest first."""
 
 
 class Outbox(ABC):
-    """What sites must be told."""
+    """What sites must be told. A notice is there until it is swept."""
 
     @abstractmethod
     async def add(self, notice: Notice) -> None:
@@ -324,8 +324,9 @@ class Outbox(ABC):
     async def claim(self, endpoint: str, *, now: float, until: float, limit: int) -> Sequence[Notice]:
         """Pending ones that are due and the first of their person there; each for one caller.
 
-        First is by `created_at`, then `id`. Their `due_at` becomes `until`: a caller that dies has them tried
-        again by another then.
+        First is by `created_at`, then `id`; between people there is no order. Their `due_at` becomes `until`:
+        a caller that dies has them tried again by another then. Where very many are pending, a store may look
+        at the oldest of them only.
         """
 
     @abstractmethod
@@ -334,7 +335,7 @@ class Outbox(ABC):
 
     @abstractmethod
     async def next_due(self, endpoint: str) -> float | None:
-        """When the next one could be claimed, maybe in the past; None where nothing is pending."""
+        """When `claim` could find the next one, maybe in the past; None where nothing is pending."""
 
     @abstractmethod
     async def newest(self, *, endpoint: str | None = None, limit: int = 50) -> Sequence[Notice]:
@@ -344,7 +345,7 @@ class Outbox(ABC):
 class SigningKeys(ABC):
     @abstractmethod
     async def add(self, key: SigningKey) -> None:
-        """The first key in a slot stays; another one for it is dropped."""
+        """The first key in a slot stays until it is swept; another one for it is dropped."""
 
     @abstractmethod
     async def all(self, *, now: float) -> Sequence[SigningKey]:
