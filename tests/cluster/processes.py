@@ -128,7 +128,10 @@ class Node:
 
 
 class Nginx:
-    """nginx with deploy/nginx.conf, in which ports and paths alone are others."""
+    """nginx with a file of deploy/, in which ports and paths alone are others."""
+
+    FILE = "nginx.conf"
+    CERTIFICATES = "/etc/ssl/saoma/"
 
     def __init__(self, program: str, folder: Path, nodes: Sequence[int]) -> None:
         """`nodes` are ports."""
@@ -151,21 +154,25 @@ class Nginx:
         return "".join(log.read_text() for log in sorted(self._folder.glob("saoma*.log")))
 
     def _site(self, nodes: Sequence[int]) -> str:
-        text = (ROOT / "deploy" / "nginx.conf").read_text()
+        text = (ROOT / "deploy" / self.FILE).read_text()
+        for here, ours in self._changes(text, nodes).items():
+            assert here in text, f"deploy/{self.FILE} has no longer: {here}"
+            text = text.replace(here, ours)
+        return text
+
+    def _changes(self, text: str, nodes: Sequence[int]) -> dict[str, str]:
+        """What stands there, and what is to stand there here."""
         node = re.search(r"^ *server 127\.0\.0\.1:8888 (.+?);.*$", text, re.MULTILINE)
         assert node is not None
-        for here, ours in {
+        return {
             node[0]: "\n".join(f"server 127.0.0.1:{port} {node[1]};" for port in nodes),
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
             "listen [::]:80;": "",
             "listen 443 ": f"listen 127.0.0.1:{self.port} ",
             "listen [::]:443 ssl http2;": "",
-            "/etc/ssl/saoma/": f"{self._folder}/",
+            self.CERTIFICATES: f"{self._folder}/",
             "/var/log/nginx/": f"{self._folder}/",
-        }.items():
-            assert here in text, f"deploy/nginx.conf has no longer: {here}"
-            text = text.replace(here, ours)
-        return text
+        }
 
     def _main(self) -> str:
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
