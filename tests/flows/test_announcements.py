@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from flows.app_login import AppLogin
 from flows.profiles import ProfileFetcher
 from storage.records import Session
 from tests.app.keys import AUDIENCE, BACKENDS, ISSUER, SECRET, claims_now
-from tests.flows.world import START, Clock, Delegating, World, made
+from tests.flows.world import ROOT, START, Clock, Delegating, World, made
 from tests.receiver import SECRET as WEBHOOK_SECRET
 from tests.storage.samples import grant
 from wechat.api import Follower
@@ -35,6 +36,7 @@ LOGS_OUT = {
     "backchannel_logout_uri": "https://forum.example.com/logout",
 }
 FOLLOWER = 1
+GUIDE = ROOT / "docs" / "webhooks.md"
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +74,22 @@ async def last(world: World) -> dict[str, Any]:
 async def so_far(world: World) -> int:
     """How much has been told; what comes after is looked at."""
     return len(await told(world))
+
+
+def members(value: Any) -> Any:
+    """The names in a document and in those within it."""
+    return {name: members(inner) for name, inner in value.items()} if isinstance(value, dict) else None
+
+
+async def test_the_guide_shows_what_is_told(world):
+    await world.follow(world.person())
+    await world.logged_in()
+    notices = await world.do(lambda transaction: transaction.outbox.newest())
+    told = {notice.event: members(json.loads(notice.payload)) for notice in notices}
+    shown = map(json.loads, re.findall(r"```json\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL))
+    by_type = {document["type"]: members(document) for document in shown}
+    assert set(by_type) == {"user.followed", "login.succeeded"}
+    assert by_type == {event: told[event] for event in by_type}
 
 
 # --- People come and go.

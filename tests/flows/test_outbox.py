@@ -22,7 +22,7 @@ from storage.records import Notice
 from storage.ringing import RingingStorage
 from tests.flows.world import Delegating, World, made, until
 from tests.receiver import LOOPBACK, OLD_SECRET, SECRET, Receiver, receiving
-from webhooks import GIVE_UP_SECONDS
+from webhooks import GIVE_UP_SECONDS, schedule
 
 DAY = GIVE_UP_SECONDS
 
@@ -212,6 +212,20 @@ async def test_who_is_too_slow_is_tried_again(tmp_path, monkeypatch):
         stuck.set()
 
 
+async def test_it_is_tried_again_when_its_time_has_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(outbox, "LOOK_SECONDS", 60)
+    monkeypatch.setattr(schedule, "FIRST_SECONDS", 0.05)
+    answers = iter([500, 500, 204])
+    async with (
+        receiving(lambda message: next(answers)) as receiver,
+        selling(tmp_path, site(receiver)) as world,
+    ):
+        world.context = replace(world.context, now=time.time)
+        async with sending(world):
+            await happened(world, "a")
+            await receiver.has(3)
+
+
 async def test_after_a_day_it_is_given_up(tmp_path, expect_log):
     expect_log(r"gave up telling user.updated \(msg_[0-9a-f]{32}\) to webhook:shop after 3 attempts: 503")
     async with (
@@ -280,13 +294,15 @@ async def test_several_peoples_are_sent_at_once_and_no_more_than_that(tmp_path):
         arrived -= 1
         return 204
 
-    async with receiving(answer) as receiver, selling(tmp_path, site(receiver)) as world, sending(world):
-        await happened(world, *map(str, range(3 * PARALLEL)))
-        await until(lambda: arrived == PARALLEL)
-        await asyncio.sleep(0.05)
-        gate.set()
-        await until(lambda: states_are(world, delivered=3 * PARALLEL))
-        assert most == PARALLEL
+    async with receiving(answer) as receiver:
+        other = site(receiver, "other", webhook_events=["user.deleted"])  # for which calls are kept free
+        async with selling(tmp_path, site(receiver), other) as world, sending(world):
+            await happened(world, *map(str, range(3 * PARALLEL)))
+            await until(lambda: arrived == PARALLEL)
+            await asyncio.sleep(0.05)
+            gate.set()
+            await until(lambda: states_are(world, delivered=3 * PARALLEL))
+    assert most == PARALLEL
 
 
 async def test_an_endpoint_that_is_stuck_holds_up_no_other(tmp_path):
@@ -563,17 +579,19 @@ async def test_a_test_is_sent_once_though_a_sender_is_at_work(tmp_path):
 
 
 async def test_a_test_that_fails_is_repeated_like_anything_else(tmp_path):
-    answers = iter([503, 204])
+    status = 503
     async with (
-        receiving(lambda message: next(answers)) as receiver,
+        receiving(lambda message: status) as receiver,
         selling(tmp_path, site(receiver)) as world,
         sending(world) as sender,
     ):
-        notice = await sender.test("shop")
-        assert (notice.state, notice.result) == ("pending", "503")
+        tests = [await sender.test("shop"), await sender.test("shop")]
+        assert [(notice.state, notice.result) for notice in tests] == [("pending", "503")] * 2
         world.clock.pass_(5)
         sender.wake("webhook:shop")
-        await receiver.has(2)
+        await receiver.has(4)
+        await until(lambda: tried(world, 4))
+        assert len({message.id for message in receiver.received}) == 2, "neither waits for the other"
 
 
 async def test_a_test_waits_for_nobodys_news(tmp_path):
