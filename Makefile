@@ -21,7 +21,7 @@ $(DEVELOPMENT): $(RUNTIME) requirements-dev.txt
 	@touch $@
 
 run: env
-	@$(VENV)/bin/python server.py demo
+	@$(VENV)/bin/python server.py demo $(if $(SETTINGS),--settings $(SETTINGS))
 
 test: $(DEVELOPMENT)
 	$(VENV)/bin/python -m pytest $(ARGS)

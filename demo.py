@@ -24,10 +24,10 @@ EXAMPLE_PORTS = {"php": 9001, "java": 9002, "flask": 9003, "node": 9004}
 STATIC_EXAMPLE_PORT = 9005
 
 
-async def demo(port: int, told: asyncio.Event) -> None:
+async def demo(port: int, given: Settings, told: asyncio.Event) -> None:
     """The server, WeChat's platform and a phone, with an embedded store that is gone afterwards.
 
-    Ends when `told` is set.
+    Of the settings `given` it takes the sites and where they are reached. Ends when `told` is set.
     """
     with tempfile.TemporaryDirectory(prefix="saoma-demo-") as folder:
         sockets = _bind_near(port)
@@ -50,9 +50,18 @@ async def demo(port: int, told: asyncio.Event) -> None:
         emulator.install_app(backend)
         site_secret = secrets.token_urlsafe(24)
         document = {
-            "server": {"allowed_redirects": [f"http://127.0.0.1:{STATIC_EXAMPLE_PORT}"]},
+            "server": {
+                "allowed_redirects": [
+                    f"http://127.0.0.1:{STATIC_EXAMPLE_PORT}",
+                    *given.server.allowed_redirects,
+                ],
+                "allowed_networks": ["127.0.0.0/8", *given.server.allowed_networks],
+            },
             "site": {"name": "saoma 演示"},
-            "sites": example_sites(site_secret),
+            "sites": [
+                *given.sites,
+                *(site for site in example_sites(site_secret) if not given.site_of(site["id"])),
+            ],
             "wechat": {
                 "appid": account.appid,
                 "secret": account.secret,

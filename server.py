@@ -64,10 +64,10 @@ def _told_to_stop() -> asyncio.Event:
     return told
 
 
-async def _demo(port: int) -> None:
+async def _demo(port: int, given: Settings) -> None:
     from demo import demo  # with the emulator, which nothing else here needs
 
-    await demo(port, _told_to_stop())
+    await demo(port, given, _told_to_stop())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,6 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
     checking.add_argument("--online", action="store_true", help="try WeChat's API with the account too")
     demonstration = commands.add_parser("demo", help="server, emulated WeChat and phone: try it out")
     demonstration.add_argument("--port", type=int, default=DEMO_PORT, help="default: %(default)s")
+    demonstration.add_argument(
+        "--settings", type=Path, metavar="FILE", help="take its `sites` along, and where they are reached"
+    )
     deliveries = commands.add_parser("webhooks", help="list what the sites were told, or send a test")
     deliveries.add_argument("--settings", type=Path, required=True, metavar="FILE")
     deliveries.add_argument("--site", metavar="ID", help="of this site only")
@@ -89,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.command == "demo":
             logs.set_up(logging.WARNING)
-            asyncio.run(_demo(chosen.port))
+            asyncio.run(_demo(chosen.port, config.load(chosen.settings, {})))
             return 0
         settings = config.load(chosen.settings, os.environ)
         if chosen.command == "check":

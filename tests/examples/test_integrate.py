@@ -6,11 +6,13 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import standardwebhooks
@@ -20,7 +22,7 @@ from config import load
 from tests.clients.programs import ROOT, NotHere, find, skip
 from tests.clients.sites import SECRET
 from tests.clients.test_mod_auth_openidc import MODULES
-from tests.harness import running
+from tests.harness import Browser, Child, running
 from webhooks import signed_headers
 
 GUIDES = [ROOT / "docs" / "integrate.md", ROOT / "docs" / "integrate.zh-CN.md"]
@@ -76,6 +78,24 @@ def test_what_the_demo_prints(guide):
     (printed,) = blocks(guide, "")
     labels = re.findall(r'print\(f"([^{]+)', (ROOT / "demo.py").read_text())
     assert [line[: len(label)] for line, label in zip(printed.splitlines(), labels, strict=True)] == labels
+
+
+async def test_the_demo_takes_a_site_along(guide, tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(blocks(guide, "yaml")[0].replace(" …", f" {SECRET!r}"))
+    asked = {
+        "client_id": "shop",
+        "redirect_uri": "https://shop.example.com/callback",
+        "response_type": "code",
+        "state": "x",
+        "code_challenge": "x" * 43,
+        "code_challenge_method": "S256",
+    }
+    async with Child("demo", "--port", "0", "--settings", str(file)) as demo:
+        site = re.search(r"http://[^\s/]+", await demo.says("Ctrl+C"))[0]
+        answer = await Browser(site, {}).get(f"/oauth2/authorize?{urlencode(asked)}")
+        assert answer.headers["Location"].startswith("/login?next=")
+        assert await demo.end(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("page", [*GUIDES, *READMES], ids=lambda page: f"{page.parent.name}-{page.name}")
