@@ -7,16 +7,16 @@ import base64
 import itertools
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import schemathesis
 from schemathesis import engine
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events
 
-from flows.exchange import exchange
+from flows.exchange import Collected, exchange
 from flows.tickets import APP, Held, TicketDesk, Wish, abandon
 from tests.handlers.test_app import bearer
 from tests.harness import Whole
@@ -29,13 +29,18 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 XSRF = secrets.token_hex(16)
 DEVICE = Device("Chrome", "Windows", "203.0.113.5")
 
-Result = TypeVar("Result")
 Document = dict[str, Any]
 
-# The secret of a ticket is what makes it known: without it there is no 401 but a 404 like for any other id.
-_UNKNOWN_WITHOUT_SECRET = [f"{verb}Ticket{kind}" for verb, kind in (
-    ("get", ""), ("get", "Svg"), ("get", "Png"), ("exchange", ""), ("abandon", ""),
-)]  # fmt: skip
+# A ticket that was just made is there for who holds its secret, and not every situation does.
+_HELD = {"ensure_resource_availability": {"enabled": False}}
+# The secret makes a ticket known: without it there is no 401 but a 404, like for any other id.
+_UNKNOWN = {**_HELD, "ignored_auth": {"enabled": False}}
+_BY_SECRET = ("getTicket", "getTicketSvg", "getTicketPng", "exchangeTicket", "abandonTicket")
+_BY_APP = ("scanTicket", "confirmTicket", "cancelTicket")
+OPERATIONS = [
+    {"include-operation-id": list(_BY_SECRET), "checks": _UNKNOWN},
+    {"include-operation-id": list(_BY_APP), "checks": _HELD},
+]
 
 
 @dataclass
@@ -92,35 +97,30 @@ def ask_all(
     document: Document,
     url: str,
     *,
-    put: Callable[[Any], None] | None = None,
+    put: Callable[[Any], None],
     generation: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> Report:
     """Runs schemathesis in this thread; `put` may change each case before it goes out. Deterministic."""
-    unknown = {
-        "include-operation-id": _UNKNOWN_WITHOUT_SECRET,
-        "checks": {"ignored_auth": {"enabled": False}},
-    }
     settings = SchemathesisConfig.from_dict(
         {
             "seed": 1,
             "base-url": url,
             "generation": {"deterministic": True, "database": "none", **(generation or {})},
-            "operations": [unknown],
+            "operations": OPERATIONS,
             **config,
         }
     )
     schema = schemathesis.openapi.from_dict(prepared(document), config=settings)
-    if put is not None:
 
-        class Credentials:
-            def get(self, case: Any, context: Any) -> str:
-                return ""
+    @schema.auth(refresh_interval=None)
+    class Credentials:
+        def get(self, case: Any, context: Any) -> str:
+            return ""
 
-            def set(self, case: Any, data: str, context: Any) -> None:
-                put(case)
+        def set(self, case: Any, data: str, context: Any) -> None:
+            put(case)
 
-        schema.auth(refresh_interval=None)(Credentials)
     report = Report()
     for event in engine.from_schema(schema).execute():
         if isinstance(event, (events.NonFatalError, events.FatalError)):
@@ -156,8 +156,55 @@ def with_credentials(case: Any) -> None:
     case.headers["Authorization"] = token.get(tag, "Ticket x" if case.path_parameters else basic(SHOP))
 
 
+# Whose ticket it is and how far it has come, and who asks. Each operation goes through its list in turns.
+ON_TICKETS = (
+    ("confirmed", "program"),
+    ("confirmed", "page"),
+    ("confirmed", "page of another site"),
+    ("confirmed, then blocked", "program"),
+    ("waiting", "page"),
+    ("scanned", "program"),
+    ("consumed", "page"),
+    ("cancelled", "program"),
+    ("waiting", "nobody"),
+    ("none", "program"),
+)
+ON_SCANS = (
+    ("scanned", "scanner"),
+    ("waiting", "scanner"),
+    ("scanned", "scanner with a wrong handle"),
+    ("scanned", "somebody else"),
+    ("scanned, then blocked", "scanner"),
+    ("confirmed", "scanner"),
+    ("cancelled", "scanner"),
+    ("consumed", "scanner"),
+    ("waiting", "nobody"),
+    ("none", "scanner"),
+)
+ON_SESSIONS = (
+    ("", "page"),
+    ("", "program"),
+    ("", "page of another site"),
+    ("", "nobody"),
+)
+ON_SITES = (("", "shop"), ("", "other"), ("", "nobody"))
+
+
+@dataclass
+class Scene:
+    """A ticket of the app's, the handle of its scan, and who scanned."""
+
+    held: Held
+    person: str
+    handle: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.held.ticket.id
+
+
 class Situations:
-    """Puts each case into the next of all situations: whose ticket it is, in which state, and who asks."""
+    """Puts each case into the next of its operation's situations."""
 
     def __init__(self, whole: Whole, loop: asyncio.AbstractEventLoop) -> None:
         self._context = whole.server.context
@@ -166,100 +213,98 @@ class Situations:
         assert app is not None
         self._app = app
         self._loop = loop
-        self._number = itertools.count()
+        self._turns: dict[str, Iterator[tuple[str, str]]] = {}
 
     def __call__(self, case: Any) -> None:
         """For schemathesis's thread."""
         asyncio.run_coroutine_threadsafe(self._put(case), self._loop).result(20)
 
     async def _put(self, case: Any) -> None:
-        number = next(self._number)
+        if case.method != case.operation.method.upper():
+            return  # it is about the method
+        tag = case.operation.tags[0]
         if "id" in (case.path_parameters or {}):
             if ID.match(str(case.path_parameters["id"])):
-                await self._ticket(case, number)
-        elif case.path.startswith("/api/v1/wechat"):
-            self._basic(case, number)
-        elif case.path == "/api/v1/tickets":
-            if number % 2:
-                self._basic(case, number)
-        elif case.path.startswith("/api/v1/"):
-            await self._session(case, number)
+                state, asker = self._next(case, ON_SCANS if tag == "app" else ON_TICKETS)
+                scene = await self._scene(state)
+                case.path_parameters["id"] = scene.id
+                self._ask(case, asker, scene)
+        elif tag == "sessions":
+            self._log_in(case, self._next(case, ON_SESSIONS)[1], await self._session())
+        elif tag in ("tickets", "wechat"):
+            site = {"shop": SHOP, "other": OTHER}.get(self._next(case, ON_SITES)[1])
+            if site is not None:
+                case.headers["Authorization"] = basic(site)
 
-    async def _ticket(self, case: Any, number: int) -> None:
-        kinds = (
-            self._waiting, self._scanned, self._confirmed, self._consumed, self._cancelled, self._blocked,
-        )  # fmt: skip
-        held, handle, person = await kinds[number % len(kinds)]()
-        case.path_parameters["id"] = held.ticket.id
-        if case.operation.tags == ["app"]:
-            stranger = number % 5 == 4
-            case.headers["Authorization"] = bearer(f"{person}-other" if stranger else person)["Authorization"]
-            if isinstance(case.body, dict) and isinstance(case.body.get("handle"), str) and number % 4:
-                case.body["handle"] = handle
-        elif number % 3 == 2:
-            case.headers["Authorization"] = f"Ticket {held.secret}"
-        else:
-            self._page(case, f"saoma-ticket-{held.ticket.id}", held.secret, good=number % 3 == 0)
+    def _next(self, case: Any, situations: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+        return next(self._turns.setdefault(case.operation.label, itertools.cycle(situations)))
 
-    def _basic(self, case: Any, number: int) -> None:
-        case.headers["Authorization"] = basic((SHOP, OTHER)[number // 2 % 2])
+    # Who asks.
 
-    async def _session(self, case: Any, number: int) -> None:
-        held, _, _ = await self._confirmed()
-        collected = await exchange(self._context, held.ticket.id, held.secret, clients=(held.ticket.client,))
-        if number % 3 == 2:
-            case.headers["Authorization"] = f"Bearer {collected.token}"
-        else:
-            self._page(case, "saoma-session", collected.token, good=number % 3 == 0)
+    def _ask(self, case: Any, asker: str, scene: Scene) -> None:
+        match asker:
+            case "program":
+                case.headers["Authorization"] = f"Ticket {scene.held.secret}"
+            case "page" | "page of another site":
+                self._from_page(case, f"saoma-ticket-{scene.id}", scene.held.secret, ours=asker == "page")
+            case "somebody else":
+                case.headers["Authorization"] = bearer("somebody else")["Authorization"]
+            case "scanner" | "scanner with a wrong handle":
+                case.headers["Authorization"] = bearer(scene.person)["Authorization"]
+        told = case.body if isinstance(case.body, dict) else {}
+        if "handle" in told and asker == "scanner" and case.meta.generation.mode.is_positive:
+            told["handle"] = scene.handle
 
-    def _page(self, case: Any, cookie: str, value: str, *, good: bool) -> None:
-        """As a page of ours does, or without what only such a page has."""
+    def _log_in(self, case: Any, asker: str, token: str) -> None:
+        if asker == "program":
+            case.headers["Authorization"] = f"Bearer {token}"
+        elif asker != "nobody":
+            self._from_page(case, "saoma-session", token, ours=asker == "page")
+
+    def _from_page(self, case: Any, cookie: str, value: str, *, ours: bool) -> None:
+        """As a page sends it, with what only a page of ours has or without."""
         case.headers.pop("Authorization", None)
-        case.headers["Cookie"] = f"{cookie}={value}; saoma-xsrf={XSRF}"
         case.headers.pop("X-XSRFToken", None)
-        if good:
+        case.headers["Cookie"] = f"{cookie}={value}; saoma-xsrf={XSRF}"
+        if ours:
             case.headers["X-XSRFToken"] = XSRF
             case.headers["Origin"] = self._context.base_url
 
-    # Tickets of the app's, in each state: the ticket, the handle of its scan, and who scanned it.
+    # What there is.
 
-    async def _waiting(self) -> tuple[Held, str, str]:
-        client = ("browser", "api")[next(self._number) % 2]
-        wish = Wish(APP, client, "", "en", DEVICE, "shop" if client == "api" else "")
-        return await self._desk.issue(wish), "", f"u{secrets.token_hex(6)}"
+    async def _session(self) -> str:
+        scene = await self._scene("confirmed")
+        return (await self._exchange(scene)).token
 
-    async def _scanned(self) -> tuple[Held, str, str]:
-        held, _, person = await self._waiting()
-        scanned = await self._app.scan(held.ticket.id, await self._claims(person))
-        return held, scanned.handle, person
+    async def _exchange(self, scene: Scene) -> Collected:
+        ticket = scene.held.ticket
+        return await exchange(self._context, ticket.id, scene.held.secret, clients=(ticket.client,))
 
-    async def _confirmed(self) -> tuple[Held, str, str]:
-        held, handle, person = await self._scanned()
-        await self._app.confirm(held.ticket.id, await self._claims(person), handle)
-        return held, handle, person
+    async def _scene(self, state: str) -> Scene:
+        """A fresh ticket that has come so far."""
+        wish = Wish(APP, "api", "", "en", DEVICE, "shop")
+        scene = Scene(await self._desk.issue(wish), f"u{secrets.token_hex(6)}")
+        if state == "none":
+            return replace(scene, held=replace(scene.held, ticket=replace(scene.held.ticket, id="unknown")))
+        if state == "waiting":
+            return scene
+        scene.handle = (await self._app.scan(scene.id, await self._claims(scene.person))).handle
+        if state == "cancelled":
+            await abandon(self._context, scene.id, scene.held.secret)
+        elif not state.startswith("scanned"):
+            await self._app.confirm(scene.id, await self._claims(scene.person), scene.handle)
+        if state == "consumed":
+            await self._exchange(scene)
+        if state.endswith("blocked"):
+            await self._block(scene.person)
+        return scene
 
-    async def _consumed(self) -> tuple[Held, str, str]:
-        held, handle, person = await self._confirmed()
-        await exchange(self._context, held.ticket.id, held.secret, clients=(held.ticket.client,))
-        return held, handle, person
-
-    async def _cancelled(self) -> tuple[Held, str, str]:
-        held, handle, person = await self._scanned()
-        await abandon(self._context, held.ticket.id, held.secret)
-        return held, handle, person
-
-    async def _blocked(self) -> tuple[Held, str, str]:
-        """Confirmed, or scanned only, by somebody who may not log in any longer."""
-        make: Callable[[], Awaitable[tuple[Held, str, str]]]
-        make = self._confirmed if next(self._number) % 2 else self._scanned
-        held, handle, person = await make()
-
+    async def _block(self, person: str) -> None:
         async def work(transaction: Any) -> None:
             user = await transaction.users.by_identity(APP, person)
             await transaction.users.set_blocked(user.id, True)
 
         await self._context.storage.transact(work)
-        return held, handle, person
 
     async def _claims(self, person: str) -> Any:
         token = bearer(person, jti=secrets.token_hex(8))["Authorization"].partition(" ")[2]

@@ -58,7 +58,8 @@ def test_every_rest_route_and_method_is_described_and_nothing_else(tmp_path):
 def served(whole: Whole) -> Iterator[tuple[str, str]]:
     """(method, path) of the REST part, from the table of addresses."""
     unknown = RequestHandler._unimplemented_method
-    for rule in whole.server._changes._application.wildcard_router.rules:
+    rules: list[Any] = whole.server._changes._application.wildcard_router.rules
+    for rule in rules:
         pattern = rule.matcher.regex.pattern.rstrip("$")
         if not REST.match(pattern):
             continue
@@ -230,14 +231,12 @@ async def test_the_handlers_do_what_is_described_and_all_of_it(tmp_path, expect_
     monkeypatch.setattr("flows.access_token.PER_MINUTE", 1)
     report = await in_trouble(tmp_path)
     async with serving(tmp_path / "all") as whole:
-        report += await asked(whole, generation={"max-examples": 4})
         situations = Situations(whole, asyncio.get_running_loop())
-        once = {"coverage": {"unexpected-methods": []}}  # they were tried above
-        report += await asked(whole, generation={"max-examples": 6}, put=situations, phases=once)
-    assert report.requests > 700
+        report += await asked(whole, generation={"max-examples": 8}, put=situations)
+    assert report.requests > 500
     statuses = {
         (operation["operationId"], status)
         for _, _, operation in operations(DESCRIBED)
         for status in operation["responses"]
     }
-    assert statuses - report.answered == set(), "described, and never answered"
+    assert sorted(statuses - report.answered) == [], "described, and never answered"
