@@ -140,7 +140,7 @@ def is_fit(address: Address, allowed: Iterable[ipaddress.IPv4Network | ipaddress
     if isinstance(meant, IPv6Address) and meant not in _PUBLIC_6:
         return False
     special = any(meant in network for network in _SPECIAL)
-    return meant.is_global and not meant.is_multicast and not meant.is_reserved and not special
+    return meant.is_global and not meant.is_multicast and not special
 
 
 def _carried(address: Address) -> Address:

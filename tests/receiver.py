@@ -63,7 +63,6 @@ class Receiver:
 
     port: int = 0
     answer: Answer = lambda message: 204
-    more: bytes = b""  # the body of its answers
     received: list[Message] = field(default_factory=list)
     _server: HTTPServer | None = None
 
@@ -89,8 +88,6 @@ class Receiver:
                 self.set_status(status)
                 if 300 <= status < 400:
                     self.set_header("Location", "/elsewhere")
-                if status != 204:
-                    self.finish(receiver.more)
 
         sockets = bind_sockets(self.port, "127.0.0.1")
         self.port = sockets[0].getsockname()[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import AsyncIterator
@@ -135,53 +136,6 @@ async def test_a_redelivered_event_is_told_once(world):
     assert await events(world) == ["user.created", "user.followed"]
 
 
-async def test_work_that_was_cut_off_and_runs_again_tells_once(tmp_path):
-    """As on MongoDB, where what came before the fault has happened and stays."""
-
-    class CutOff(Delegating):
-        """Commits what was done before the mark of the delivery, which fails the first time."""
-
-        failures = 1
-
-        async def transact(self, work):
-            store, failed = self, False
-
-            async def cut(transaction):
-                class Deliveries:
-                    def __getattr__(self, name):
-                        return getattr(transaction.deliveries, name)
-
-                    async def mark(self, *arguments, **more):
-                        nonlocal failed
-                        if store.failures:
-                            store.failures -= 1
-                            failed = True
-                            return
-                        await transaction.deliveries.mark(*arguments, **more)
-
-                class Transaction:
-                    deliveries = Deliveries()
-
-                    def __getattr__(self, name):
-                        return getattr(transaction, name)
-
-                return await work(Transaction())
-
-            result = await self.inner.transact(cut)
-            if failed:
-                raise StoreUnavailable
-            return result
-
-    async with made(tmp_path, sites=[SHOP]) as world:
-        world.deliveries._context = replace(world.context, storage=CutOff(world.context.storage))
-        pushed = world.push(world.person(), {"MsgType": "event", "Event": "subscribe", "EventKey": ""})
-        with pytest.raises(StoreUnavailable):
-            await world.deliveries.accept(pushed)
-        assert await events(world) == ["user.created", "user.followed"]
-        await world.deliveries.accept(pushed)
-        assert await events(world) == ["user.created", "user.followed"]
-
-
 async def test_who_leaves(world):
     collected = await world.logged_in()
     before = await so_far(world)
@@ -198,6 +152,22 @@ async def test_an_old_unfollow_is_no_news(world):
     await world.follow(world.person())
     await world.unfollow(world.person(), created_at=START - 50)
     assert "user.unfollowed" not in await events(world)
+
+
+async def test_an_older_unfollow_after_a_newer_one_is_no_news(world):
+    await world.confirmed()
+    world.clock.pass_(9)
+    await world.unfollow(world.person())
+    await world.unfollow(world.person(), created_at=START + 5)
+    assert await events(world) == ["user.created", "user.unfollowed"]
+
+
+async def test_an_old_follow_is_no_news(world):
+    await world.confirmed()
+    world.clock.pass_(2)
+    await world.unfollow(world.person())
+    await world.follow(world.person(), created_at=START + 1)
+    assert await events(world) == ["user.created", "user.unfollowed"]
 
 
 async def test_an_unfollow_of_nobody_known_is_no_news(world):
@@ -541,6 +511,93 @@ async def test_nobody_who_is_unknown_is_blocked(world):
         await people.set_blocked(world.context, "nobody", True)
     await people.forget(world.context, "nobody")
     assert await events(world) == []
+
+
+# --- Cut off in the middle.
+
+
+class Piecewise(Delegating):
+    """As MongoDB without transactions: each call is atomic by itself, and one of them fails."""
+
+    def __init__(self, inner, fails_at: int, *, afterwards: bool) -> None:
+        super().__init__(inner)
+        self.left = fails_at
+        self.afterwards = afterwards
+
+    async def transact(self, work):
+        store = self
+
+        class Collection:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def __getattr__(self, method: str):
+                async def call(*arguments, **more):
+                    store.left -= 1
+                    if store.left == 0 and not store.afterwards:
+                        raise StoreUnavailable
+
+                    async def one(transaction):
+                        return await getattr(getattr(transaction, self.name), method)(*arguments, **more)
+
+                    result = await store.inner.transact(one)
+                    if store.left == 0:
+                        raise StoreUnavailable
+                    return result
+
+                return call
+
+        class Transaction:
+            def __getattr__(self, name: str) -> Collection:
+                return Collection(name)
+
+        return await work(Transaction())
+
+
+async def follow(world: World, openid: str):
+    pushed = world.push(openid, {"MsgType": "event", "Event": "subscribe", "EventKey": ""})
+    return lambda _: world.deliveries.accept(pushed), ["user.created", "user.followed"]
+
+
+async def leave(world: World, openid: str):
+    await world.logged_in(openid)
+    world.clock.pass_(2)
+    pushed = world.push(openid, {"MsgType": "event", "Event": "unsubscribe", "EventKey": ""})
+    return lambda _: world.deliveries.accept(pushed), ["user.unfollowed", "session.ended"]
+
+
+async def forget(world: World, openid: str):
+    user = (await world.logged_in(openid)).user
+    return lambda context: people.forget(context, user.id), ["session.ended", "user.deleted"]
+
+
+async def log_out(world: World, openid: str):
+    await world.logged_in(openid)
+    (session,) = await world.live_sessions(openid)
+    return lambda context: sessions.end(context, session), ["session.ended"]
+
+
+@pytest.mark.parametrize("afterwards", [False, True])
+@pytest.mark.parametrize("case", [follow, leave, forget, log_out])
+async def test_what_is_cut_off_anywhere_and_done_again_is_told_once(world, case, afterwards):
+    whole = world.context
+    for fails_at in itertools.count(1):
+        openid = world.platform.add_person(f"{fails_at}", following=True).openid
+        before = await so_far(world)
+        act, expected = await case(world, openid)
+        already = await so_far(world) - before
+        store = Piecewise(whole.storage, fails_at, afterwards=afterwards)
+        context = world.deliveries._context = replace(whole, storage=store)
+        try:
+            await act(context)
+        except StoreUnavailable:
+            await act(context)
+        else:
+            break
+        finally:
+            world.deliveries._context = whole
+        assert [event for event, _ in (await told(world))[before + already :]] == expected
+    assert fails_at > len(expected), "each of the announcements has been cut off, too"
 
 
 # --- Nobody listens.
