@@ -38,11 +38,11 @@ class ProtectedSite:
         return HTTPHeaders.parse(self.requests[-1].partition("\r\n")[2])
 
     def told(self) -> dict[str, list[str]]:
-        """What a program reads of the last request for which, as in CGI, _ is the same as -."""
+        """What a program reads of the last request for which, as in CGI, _ and . are -."""
         found: dict[str, list[str]] = {}
         for line in self.requests[-1].split("\r\n")[1:]:
             name, _, value = line.partition(":")
-            found.setdefault(name.strip().upper().replace("-", "_"), []).append(value.strip())
+            found.setdefault(plain(name.strip()), []).append(value.strip())
         return {name: found[spelling] for name in IDENTITY if (spelling := plain(name)) in found}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -56,15 +56,23 @@ class ProtectedSite:
 
 
 def plain(name: str) -> str:
-    return name.upper().replace("-", "_")
+    return name.upper().replace("-", "_").replace(".", "_")
 
 
-def spellings(name: str) -> Iterator[str]:
-    """Every mixture of hyphens and underscores, in each of three cases."""
-    words = name.split("-")
-    for joints in itertools.product("-_", repeat=len(words) - 1):
-        spelling = "".join(itertools.chain(*itertools.zip_longest(words, joints, fillvalue="")))
-        yield from (spelling, spelling.lower(), spelling.upper())
+def spoofs() -> Iterator[list[str]]:
+    """Header lines of a client that calls itself admin: each alone, then many at once.
+
+    Under every mixture of hyphens, underscores and dots (which PHP takes for them).
+    """
+    found = []
+    for name in IDENTITY:
+        words = name.split("-")
+        for joints in itertools.product("-_.", repeat=len(words) - 1):
+            found.append("".join(itertools.chain(*itertools.zip_longest(words, joints, fillvalue=""))))
+    yield from ([f"{name}: admin"] for name in found)
+    for names in (found, list(reversed(found)), [*map(str.upper, found)], [*map(str.lower, found)]):
+        for start in range(0, len(names), 100):  # proxies take no more than some kilobytes
+            yield [f"{name}: admin" for name in names[start : start + 100]]
 
 
 async def ask(port: int, *lines: str, path: str = "/", tls: bool = True) -> Answer:
