@@ -21,6 +21,7 @@ from tests.cluster.processes import dies_with_us
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache"
+APACHE_MODULES = Path("/usr/lib/apache2/modules")
 START_SECONDS = 60.0  # the JVM, on a busy machine
 
 
@@ -40,6 +41,14 @@ def find(name: str, package: str) -> str:
     program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if program is None:
         raise NotHere(f"{name} is not on PATH (Debian's {package})")
+    return program
+
+
+def find_apache() -> str:
+    """Apache with mod_auth_openidc. Raises NotHere."""
+    program = find("apache2", "apache2")
+    if not (APACHE_MODULES / "mod_auth_openidc.so").exists():
+        raise NotHere("Apache has no mod_auth_openidc (Debian's libapache2-mod-auth-openidc)")
     return program
 
 

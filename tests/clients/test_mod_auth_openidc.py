@@ -12,13 +12,12 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from tests.clients.programs import NotHere, find, skip, started
+from tests.clients.programs import APACHE_MODULES, NotHere, find_apache, skip, started
 from tests.clients.sites import LOOPBACK, SECRET, eventually, site
 from tests.clients.visitor import Page, Visitor
 from tests.harness import free_port, running
 
 CONFIGURATION = Path(__file__).parent / "apache" / "apache.conf"
-MODULES = Path("/usr/lib/apache2/modules")
 PAGE = """<h1>Hello <!--#echo encoding="entity" var="OIDC_CLAIM_name" --></h1>
 <p id="user"><!--#echo var="REMOTE_USER" --></p>"""
 COOKIE = "mod_auth_openidc_session"
@@ -27,13 +26,10 @@ COOKIE = "mod_auth_openidc_session"
 @pytest.fixture(scope="module")
 def program() -> str:
     try:
-        apache = find("apache2", "apache2")
-        if not (MODULES / "mod_auth_openidc.so").exists():
-            raise NotHere("Apache has no mod_auth_openidc (Debian's libapache2-mod-auth-openidc)")
+        return find_apache()
     except NotHere as missing:
         skip(missing)
         raise
-    return apache
 
 
 @dataclass
@@ -80,7 +76,7 @@ async def serving(program: str, settings: Path) -> AsyncIterator[Site]:
             environment = {
                 "PORT": str(port),
                 "FOLDER": str(folder),
-                "MODULES": str(MODULES),
+                "MODULES": str(APACHE_MODULES),
                 "ISSUER": whole.base_url,
                 "CLIENT_SECRET": SECRET,
                 "PASSPHRASE": "of this test",

@@ -19,9 +19,8 @@ import standardwebhooks
 import yaml
 
 from config import load
-from tests.clients.programs import ROOT, NotHere, find, skip
+from tests.clients.programs import APACHE_MODULES, ROOT, NotHere, find, find_apache, skip
 from tests.clients.sites import SECRET
-from tests.clients.test_mod_auth_openidc import MODULES
 from tests.harness import Browser, Child, running
 from webhooks import signed_headers
 
@@ -80,9 +79,9 @@ def test_what_the_demo_prints(guide):
     assert [line[: len(label)] for line, label in zip(printed.splitlines(), labels, strict=True)] == labels
 
 
-async def test_the_demo_takes_a_site_along(guide, tmp_path):
+async def test_the_demo_takes_a_site_along(tmp_path):
     file = tmp_path / "settings.yaml"
-    file.write_text(blocks(guide, "yaml")[0].replace(" …", f" {SECRET!r}"))
+    file.write_text(blocks(GUIDES[0], "yaml")[0].replace(" …", f" {SECRET!r}"))
     asked = {
         "client_id": "shop",
         "redirect_uri": "https://shop.example.com/callback",
@@ -113,15 +112,13 @@ def test_links_lead_somewhere(page):
 
 def test_apache_takes_the_lines(guide, tmp_path):
     try:
-        apache = find("apache2", "apache2")
-        if not (MODULES / "mod_auth_openidc.so").exists():
-            raise NotHere("Apache has no mod_auth_openidc (Debian's libapache2-mod-auth-openidc)")
+        apache = find_apache()
     except NotHere as missing:
         skip(missing)
         raise
     (block,) = blocks(guide, "apache")
     names = ("mpm_event", "authn_core", "authz_core", "authz_user", "auth_openidc")
-    modules = "\n".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in names)
+    modules = "\n".join(f"LoadModule {name}_module {APACHE_MODULES}/mod_{name}.so" for name in names)
     file = tmp_path / "apache.conf"
     file.write_text(f"ServerName x\nServerRoot {tmp_path}\nErrorLog /dev/stderr\n{modules}\n{block}")
     checked = subprocess.run([apache, "-t", "-f", file], capture_output=True, text=True, check=False)
