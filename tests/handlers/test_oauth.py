@@ -12,6 +12,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
+from errors import StoreUnavailable
+from flows import grants
+from flows.signing import Signer
 from oidc.grant import challenge_of
 from oidc.requests import IDENTITIES, SCOPES, UNIONID
 from tests.handlers.relying_party import OTHER, PUBLIC, SITE, SITES, RelyingParty, session_of, told
@@ -858,15 +861,28 @@ async def test_keys_are_told_while_the_store_is_away(whole):
     assert (answer.code, answer.body) == (200, known)
 
 
-async def test_before_there_are_keys_the_store_away_costs_no_code(whole):
-    """Else the code would be used up, and a second try with it would end the login."""
+async def test_where_there_is_no_key_to_be_had_no_code_is_used_up(whole):
+    """Else a second try with it would end the login."""
     browser, shop = whole.browser(), RelyingParty(whole)
     code = (await shop.log_in(browser, whole.person()))["code"]
     transact = whole.storage.transact
-    whole.store_goes_away()
+
+    async def without_keys(work):
+        if "Signer" in work.__qualname__:
+            raise StoreUnavailable
+        return await transact(work)
+
+    whole.storage.transact = without_keys
     assert await shop.redeemed(code) == (503, "temporarily_unavailable")
     whole.storage.transact = transact
-    assert await shop.redeemed(code) == (200, "")
+    tokens = await shop.tokens(code)
+    fresh = Signer(whole.server.context)
+    whole.storage.transact = without_keys
+    site, refresh = whole.server.settings.site_of("shop"), tokens["refresh_token"]
+    with pytest.raises(StoreUnavailable):
+        await grants.refresh(whole.server.context, fresh, site, refresh_token=refresh, scope="")
+    whole.storage.transact = transact
+    assert told(await shop.refreshed(refresh)) == (200, "")
 
 
 async def test_an_answer_goes_to_no_other_host(whole):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import sqlite3
 from typing import Any
 
@@ -88,6 +89,23 @@ async def test_a_restart_keeps_the_keys(tmp_path):
         async with running(tmp_path, sites=[SITE], wechat={"pool_size": 0}) as whole:
             kept.append(await published(whole))
     assert kept[0] == kept[1]
+
+
+async def test_another_address_of_ours_is_another_issuer(tmp_path):
+    """Our keys alone do not make it a token of this issuer."""
+    async with running(tmp_path, sites=[SITE], wechat={"pool_size": 0}) as whole:
+        browser, former = whole.browser(), whole.server.port
+        await whole.log_in(browser, whole.person())
+        hint = await id_token(whole, browser)
+        assert "code" in await RelyingParty(whole).authorize(browser, prompt="none", id_token_hint=hint)
+    taken = socket.create_server(("127.0.0.1", former))
+    async with running(tmp_path, sites=[SITE], wechat={"pool_size": 0}) as whole:
+        taken.close()
+        visitor = whole.browser()
+        visitor.cookies = browser.cookies
+        assert verifies(await published(whole), hint)
+        refused = await RelyingParty(whole).authorize(visitor, prompt="none", id_token_hint=hint)
+        assert refused["error"] == "login_required"
 
 
 async def test_a_copy_of_the_database_cannot_sign(tmp_path):
