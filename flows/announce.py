@@ -64,7 +64,7 @@ async def announce_update(
     """What of the person is other than the sites were told, if anything is."""
     changed = [
         name
-        for name in ("name", "picture", "blocked", "previous_ids")
+        for name in ("name", "picture", "blocked", "unionid", "previous_ids")
         if getattr(after, name) != getattr(before, name)
     ]
     if changed:

@@ -142,6 +142,9 @@ class Outbox:
             log.exception("%s could not be sent to %s", notice.id, endpoint.name)
             arrived, result = False, "a fault of ours: see the log"
         outcome = self._outcome(notice, arrived, result)
+        kind = endpoint.name.partition(":")[0]
+        state = "retried" if outcome.state == "pending" else outcome.state
+        self._context.metrics.notice_sent(kind, state)
         words = (notice.event, notice.id, endpoint.name, outcome.attempts, result)
         if outcome.state == "failed":
             log.warning("gave up telling %s (%s) to %s after %d attempts: %s", *words)

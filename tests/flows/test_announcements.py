@@ -379,8 +379,9 @@ async def test_two_that_turn_out_to_be_one(world):
     before = await so_far(world)
     for person in (older, younger):
         await profiled(world, person, Tells(unionid="one"))
-    ((event, data),) = (await told(world))[before:]
-    assert (event, data["changed"]) == ("user.updated", ["previous_ids"])
+    learned, (event, data) = (await told(world))[before:]
+    assert learned[1]["changed"] == ["unionid"]
+    assert (event, data["changed"]) == ("user.updated", ["unionid", "previous_ids"])
     assert (data["user"]["id"], data["user"]["previous_ids"]) == (ids[0], [ids[1]])
     assert {known["subject"] for known in data["user"]["identities"]} == {older, younger}
 
@@ -396,7 +397,7 @@ async def test_who_is_one_with_somebody_blocked_is_signed_out(world):
     await profiled(world, welcome, Tells(unionid="one"))
     updated, ended = (await told(world))[before:]
     assert (updated[0], updated[1]["user"]["blocked"]) == ("user.updated", True)
-    assert updated[1]["changed"] == ["blocked", "previous_ids"]
+    assert updated[1]["changed"] == ["blocked", "unionid", "previous_ids"]
     assert (ended[0], ended[1]["reason"]) == ("session.ended", "blocked")
     assert await sessions.current(world.context, collected.token) is None
 

@@ -246,6 +246,9 @@ async def test_after_a_day_it_is_given_up(tmp_path, expect_log):
         sender.wake("webhook:shop")
         await asyncio.sleep(0.05)
         assert len(receiver.received) == 3
+        counted = world.context.metrics.text().decode()
+        assert 'saoma_notices_total{kind="webhook",outcome="retried"} 2.0' in counted
+        assert 'saoma_notices_total{kind="webhook",outcome="failed"} 1.0' in counted
 
 
 # --- In order.
