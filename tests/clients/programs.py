@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -29,7 +30,7 @@ class NotHere(Exception):
     """A program or its packages are not installed here; the message says which."""
 
 
-def skip(missing: NotHere) -> None:
+def skip(missing: NotHere) -> NoReturn:
     """Skips the test; fails it where CI is set, as CI must run it."""
     if os.environ.get("CI"):
         pytest.fail(f"CI must run this: {missing}")

@@ -29,7 +29,6 @@ def program() -> str:
         return find_apache()
     except NotHere as missing:
         skip(missing)
-        raise
 
 
 @dataclass
