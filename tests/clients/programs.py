@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -112,7 +112,7 @@ def npm_packages(folder: Path) -> Path:
             shutil.copy(folder / name, fresh)
         _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], fresh)
 
-    return _cached("npm", [folder / name for name in names], install) / "node_modules"
+    return _cached(folder, [folder / name for name in names], install) / "node_modules"
 
 
 def go_program(folder: Path) -> Path:
@@ -123,7 +123,7 @@ def go_program(folder: Path) -> Path:
     def build(fresh: Path) -> None:
         _run([go, "build", "-trimpath", "-o", str(fresh / "program"), "."], folder)
 
-    return _cached("go", sources, build) / "program"
+    return _cached(folder, sources, build) / "program"
 
 
 def java_program(folder: Path) -> Path:
@@ -141,22 +141,28 @@ def java_program(folder: Path) -> Path:
             shutil.copy(source, fresh / source.relative_to(folder))
         _run([maven, "-B", "-q", f"-Dmaven.repo.local={CACHE / 'm2'}", "package"], fresh)
 
-    return next((_cached("java", sources, build) / "target").glob("*.jar"))
+    return next((_cached(folder, sources, build) / "target").glob("*.jar"))
 
 
-def _cached(kind: str, sources: Sequence[Path], make) -> Path:
-    """A folder that `make` has filled from these sources; another one as soon as one of them changes."""
+def _cached(folder: Path, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
+    """A place that `make` has filled from these sources of the folder; another one when one of them changes."""
     digest = hashlib.sha256()
     for source in sources:
-        digest.update(f"{source.relative_to(ROOT)} {source.stat().st_size}\n".encode() + source.read_bytes())
-    place = CACHE / kind / digest.hexdigest()[:16]
+        digest.update(
+            f"{source.relative_to(folder)} {source.stat().st_size}\n".encode() + source.read_bytes()
+        )
+    places = CACHE / "programs" / "-".join(folder.relative_to(ROOT).parts)
+    place = places / digest.hexdigest()[:16]
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-            fresh = Path(folder) / "fresh"
+        places.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=places) as name:
+            fresh = Path(name) / "fresh"
             fresh.mkdir()
             make(fresh)
+            formers = [former for former in places.iterdir() if former != Path(name)]
             fresh.replace(place)
+        for former in formers:
+            shutil.rmtree(former, ignore_errors=True)
     return place
 
 
