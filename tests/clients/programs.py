@@ -145,7 +145,7 @@ def java_program(folder: Path) -> Path:
 
 
 def _cached(folder: Path, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
-    """A place that `make` has filled from these sources of the folder; another one when one of them changes."""
+    """A place that `make` has filled from these sources of the folder; another one for each content."""
     digest = hashlib.sha256()
     for source in sources:
         digest.update(
