@@ -1,17 +1,15 @@
 """How a symbol lies in one integer. Pure.
 
-Each row of modules is cut into fields of up to 11, and each field takes 16 bits, the first one the lowest: so
-a symbol can be read as an array of small numbers, and a table says what each of them looks like.
+Each row of modules is cut into fields of up to seven, and each field takes a byte, the first one the lowest:
+so a table of 256 entries says what each byte of a symbol looks like. Another bit marks the end of a row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIELD_BITS = 16
-MAX_MODULES = (
-    11  # of a field: with more, the tables of codes/writer.py would not stay in the processor's cache
-)
+FIELD_BITS = 8
+MAX_MODULES = 7  # of a field, beside the mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,6 @@ class Layout:
 
     @property
     def blank(self) -> int:
-        """A symbol without a dark module. What ends a row is marked by the bit above a field's modules."""
+        """A symbol without a dark module: the marks alone, each above the modules of its field."""
         ends = range(self.fields - 1, self.total, self.fields)
         return sum(1 << FIELD_BITS * field + self.width for field in ends)

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
 
+import png
 import pytest
+import zxingcpp
 from playwright.async_api import Browser, Page, expect
 
 from tests.pages.stage import Stage, address, until
@@ -52,6 +54,13 @@ async def test_waiting_shows_the_code_and_the_way(page: Page, stage: Stage) -> N
     for text in ("扫描成功，请在手机上确认", "你已取消此次登录", "二维码已失效，点击刷新", "登录没有完成"):
         await expect(panel(page, text)).to_be_hidden()
     assert await page.locator(".tile svg").first.evaluate("code => code.getBoundingClientRect().width") == 240
+
+
+async def test_the_code_is_read_off_the_screen(page: Page, stage: Stage) -> None:
+    await show(page, stage)
+    width, height, rows, _ = png.Reader(bytes=await page.locator(".code").screenshot()).asRGB8()
+    screen = memoryview(b"".join(map(bytes, rows))).cast("B", (height, width, 3))
+    assert [code.text for code in zxingcpp.read_barcodes(screen)] == ["http://weixin.qq.com/q/ticket-1"]
 
 
 async def test_scanned_covers_the_code_and_names_the_person(page: Page, stage: Stage) -> None:
