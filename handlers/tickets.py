@@ -164,8 +164,12 @@ class Abandon(ApiHandler):
 
 def view_document(handler: ApiHandler, seen: View) -> dict[str, Any]:
     """What a waiting page is told, by whichever way it waits."""
-    return {
-        "state": seen.state,
-        "user": handler.shown(seen.user) if seen.user else None,
-        "expires_in": max(0, int(seen.expires_in)),
-    }
+    shown = handler.shown(seen.user) if seen.user else None
+    if shown is not None and seen.user is not None and seen.user.name and seen.state is State.SCANNED:
+        shown["name"] = masked(seen.user.name)  # they have agreed to nothing yet, and others may look on
+    return {"state": seen.state, "user": shown, "expires_in": max(0, int(seen.expires_in))}
+
+
+def masked(name: str) -> str:
+    """Enough to know oneself by."""
+    return f"{name[0]}**"

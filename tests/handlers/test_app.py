@@ -39,7 +39,7 @@ async def test_scan_confirm_collect(tmp_path):
             assert (seen["state"], seen["site"], seen["browser"]) == ("SCANNED", "saoma", "Chrome")
             assert seen["address"] == "127.0.0.1"
             told = json.loads(await socket.read_message())
-            assert (told["state"], told["user"]["name"]) == ("SCANNED", "小王")
+            assert (told["state"], told["user"]["name"]) == ("SCANNED", "小**")
             again = await phone.post(f"{path}/scan", **bearer("u1"))
             assert document(again)["handle"] == seen["handle"]
 
