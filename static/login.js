@@ -20,6 +20,7 @@ login.start({
     if (!demo) return;
     demo.href = page.dataset.method === "app" ? demo.href.replace(page.dataset.ticket, id) : qr; // the demo's codes are links
   },
+  presumed: null,
   told() {},
   hesitation: 0,
   welcome,

@@ -1,6 +1,5 @@
-// One login on a page of ours: shows a ticket's code, watches what the phone makes of it, fetches a fresh one.
-// All texts are in the page; the root's `data-state` says which are seen (saoma.css). What each page does in its
-// own way, its errand tells: see `start`.
+// A login on a page of ours: shows a ticket's code, watches what the phone makes of it, fetches a fresh one.
+// All texts are in the page; the root's `data-state` says which are seen (saoma.css). The rest is its errand's.
 
 export const page = document.getElementById("login");
 export const find = (selector) => page.querySelector(selector);
@@ -35,13 +34,14 @@ let ending; // timer
 //   ways               of watching, the best first
 //   credentials        as `fetch` takes them
 //   proof()            headers of every request
-//   fresh(signal)      calls for another ticket
+//   fresh(signal)      calls for a ticket
 //   picture(answer)    address of that one's code
 //   shown(answer)      its code is seen now
+//   presumed           state of a fresh ticket; null where the browser may keep no cookie of it
 //   told(state)        this state is seen now
 //   hesitation         ms that a name is shown before the login is collected
 //   welcome(answer)    it has been collected
-//   consumed(message)  it has been, but not here
+//   consumed(message)  so it has elsewhere
 export function start(theErrand) {
   errand = theErrand;
 }
@@ -144,7 +144,8 @@ const address = (rest = "") => `/api/v1/tickets/${ticket.id}${rest}`;
 // ---- Watching a ticket
 
 export function watch({ id, expires_in: seconds, interval }) {
-  Object.assign(ticket, { id, state: null, deadline: after(seconds), interval: interval * 1000, unseen: false });
+  const [state, deadline] = [errand.presumed, after(seconds)];
+  Object.assign(ticket, { id, state, deadline, interval: interval * 1000, unseen: false });
   rewatch();
 }
 
@@ -258,8 +259,7 @@ async function end(signal) {
   if (!signal.aborted && Date.now() >= ticket.deadline) expire(ticket.state);
 }
 
-// A ticket that nobody scanned is replaced without a word while somebody looks. One unknown from the start is
-// not: that browser keeps no cookies.
+// A ticket that nobody scanned is replaced without a word while somebody looks. One never known is not.
 function expire(former) {
   begin();
   ticket.state = "INVALID";

@@ -19,6 +19,7 @@ login.start({
     link(find("#app-link"), answer.app_link);
     link(find(".demo"), answer.demo_link);
   },
+  presumed: "WAITING",
   told: tell,
   hesitation: 1500, // until then another account costs nothing
   welcome({ authorization }) {
