@@ -10,8 +10,9 @@ from app.keys import KeysUnavailable, RemoteKeys
 from app.token import Claims, Keys, Policy, TokenRefused, key_id, verify
 from errors import Forbidden, LoginRefused, MethodUnavailable, TicketUnknown, Unauthenticated
 from flows.context import Context
+from flows.login_log import note_refusal
 from flows.people import meet
-from flows.scan import note_refusal, site_name
+from flows.scan import site_name
 from flows.tickets import APP
 from flows.transition import moved
 from storage.base import Transaction

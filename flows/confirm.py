@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from errors import LoginRefused, TransitionRefused
 from flows.context import Context
+from flows.login_log import note_refusal
 from flows.not_me import new_link
 from flows.transition import moved
 from storage.base import Transaction
@@ -30,6 +31,7 @@ class Decided:
     link: Link
     ticket: Ticket
     not_me: str = ""
+    refused: bool = False
 
 
 async def is_asked_for(transaction: Transaction, context: Context, ticket: Ticket, user: User) -> bool:
@@ -88,7 +90,8 @@ async def decide(context: Context, token: str, *, yes: bool) -> Decided | None:
         if user is None or scanner is None or user.identity(scanner.provider, scanner.subject) is None:
             raise TransitionRefused
         if yes and user.blocked:
-            raise LoginRefused
+            await note_refusal(transaction, context, ticket, user, LoginRefused.code, "blocked")
+            return Decided(link, ticket, refused=True)
         event = Event.CONFIRM if yes else Event.CANCEL
         ticket = await moved(
             transaction,
@@ -102,6 +105,8 @@ async def decide(context: Context, token: str, *, yes: bool) -> Decided | None:
         return Decided(link, ticket, not_me)
 
     decided = await context.storage.transact(work)
+    if decided is not None and decided.refused:
+        raise LoginRefused
     if decided is not None:
         await context.broker.publish(decided.ticket.id)
     return decided

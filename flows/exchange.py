@@ -10,8 +10,8 @@ from flows.announce import announce_login
 from flows.confirm import recognise
 from flows.context import Context
 from flows.endings import announce_end, end_session
+from flows.login_log import login_line, note_refusal
 from flows.redirects import HOME, allowed
-from flows.scan import login_line, note_refusal
 from flows.tickets import held_ticket
 from flows.transition import moved
 from storage.base import Transaction

@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from errors import TicketUnknown, TransitionRefused
-from flows.announce import announce_login
 from flows.confirm import is_asked_for, question
 from flows.context import Context
+from flows.login_log import note_refusal
 from flows.not_me import new_link
 from flows.people import meet
 from flows.transition import moved
 from storage.base import Transaction
-from storage.records import Login, User
+from storage.records import User
 from tickets import Event, Scanner, State, Ticket, advance
 from translations import Texts
 from wechat.messages import Action, Message
 
 PROVIDER = "wechat"
-DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +77,6 @@ async def scanned(transaction: Transaction, context: Context, message: Message, 
         return Outcome(hint, [ticket.id], user, _asked(context, texts, ticket, link))
     link = await new_link(transaction, context, ticket)
     return Outcome(_told(context, texts, ticket, link, now), [ticket.id], user)
-
-
-def login_line(context: Context, ticket: Ticket, user_id: str, result: str, now: float) -> Login:
-    """The line of the login log for this ticket and result."""
-    device = ticket.device
-    return Login(
-        id=f"{ticket.id}:{result}",
-        at=now,
-        result=result,
-        method=ticket.method,
-        user_id=user_id,
-        site=ticket.site,
-        browser=device.browser,
-        system=device.system,
-        address=device.address,
-        expires_at=now + context.settings.logs.login_days * DAY,
-    )
-
-
-async def note_refusal(
-    transaction: Transaction, context: Context, ticket: Ticket, user: User, result: str, reason: str
-) -> None:
-    """For the login log and the figures (`result`) and the sites (`reason`: "blocked" or "not_following")."""
-    context.metrics.login(ticket.method, result)
-    await transaction.logins.append(login_line(context, ticket, user.id, result, context.now()))
-    cause = f"{ticket.id} {reason}"
-    await announce_login(transaction, context, "login.refused", ticket, user, cause=cause, reason=reason)
 
 
 def site_name(context: Context, site_id: str) -> str:

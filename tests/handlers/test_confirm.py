@@ -176,3 +176,15 @@ async def test_logins_that_nobody_was_asked_for_make_no_browser_known(tmp_path):
 async def test_in_plain_mode_too(tmp_path):
     async with running(tmp_path, mode=Mode.PLAIN, wechat={"confirm": "always"}) as whole:
         await log_in_with_a_yes(whole, whole.browser(), whole.person())
+
+
+async def test_a_refusal_is_in_the_login_log(whole):
+    browser, person = whole.browser(), whole.person()
+    ticket_id = await browser.open_login()
+    await whole.scan(ticket_id, person)
+    link, user = await link_of(whole, person), await whole.user(person)
+    await whole.storage.transact(lambda transaction: transaction.users.set_blocked(user.id, True))
+    for _ in range(2):
+        assert (await say(whole, link, "yes")).code == 403
+    lines = await whole.storage.transact(lambda transaction: transaction.logins.newest())
+    assert [(line.result, line.user_id) for line in lines] == [("login_refused", user.id)]
