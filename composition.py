@@ -38,6 +38,7 @@ from flows.drawing import Drawing
 from flows.messenger import Messenger
 from flows.outbox import Outbox
 from flows.pictures import Pictures
+from flows.platform_state import PlatformState
 from flows.profiles import ProfileFetcher
 from flows.relay import Relay
 from flows.session_memory import SessionMemory
@@ -107,7 +108,7 @@ class Server:
         self.profiles: ProfileFetcher | None = None
         self.messenger: Messenger | None = None
         self._relay: Relay | None = None
-        gate = client = deliveries = None
+        gate = client = deliveries = platform_state = None
         if settings.wechat.enabled:
             gate = make_gate(settings)
             client = make_client(
@@ -129,6 +130,7 @@ class Server:
             forward_url = settings.wechat.forward_url
             self._relay = Relay(forward_url, gate, now) if forward_url else None
             deliveries = Deliveries(self.context, gate, self.profiles, self.messenger, self._relay)
+            platform_state = PlatformState(self.context, client, self.codes, deliveries)
         desk = TicketDesk(self.context, self.codes)
         self._drawing = Drawing(desk.likely_codes)
         services = Services(
@@ -142,7 +144,9 @@ class Server:
             signer=signer,
             access_tokens=AccessTokens(self.context, client),
             gate=gate,
+            outbox=self._outbox,
             deliveries=deliveries,
+            platform_state=platform_state,
             app_login=self._app_login(),
             demo=demo,
         )

@@ -40,7 +40,7 @@ async def _list(settings: Settings, site_id: str | None, limit: int) -> dict[str
     query = urlencode({"limit": limit, **({} if site_id is None else {"site": site_id})})
     answer = await ask(settings, "GET", f"/webhooks?{query}")
     if answer is None:
-        async with _opened(settings) as context:
+        async with opened_alone(settings) as context:
             answer = listed(await outbox.newest(context, site_id=site_id, limit=limit))
     return answer
 
@@ -48,7 +48,7 @@ async def _list(settings: Settings, site_id: str | None, limit: int) -> dict[str
 async def _test(settings: Settings, site_id: str) -> dict[str, Any]:
     answer = await ask(settings, "POST", "/webhooks/test", {"site": site_id})
     if answer is None:
-        async with _opened(settings) as context:
+        async with opened_alone(settings) as context:
             sender = outbox.Outbox(context, Signer(context).logout_token)
             try:
                 answer = shown(await sender.test(site_id))
@@ -58,7 +58,7 @@ async def _test(settings: Settings, site_id: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Context]:
+async def opened_alone(settings: Settings) -> AsyncIterator[Context]:
     """For when no server runs. Raises CannotAsk, StoreUnavailable."""
     if settings.sqlite_path is not None and not settings.sqlite_path.exists():
         raise CannotAsk(f"there is no database at {settings.sqlite_path} yet: start the server first")

@@ -88,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     deliveries.add_argument("--site", metavar="ID", help="of this site only")
     deliveries.add_argument("--limit", type=int, default=LISTED, metavar="N", help="default: %(default)s")
     deliveries.add_argument("--test", metavar="ID", help="send this site's webhook a test event now")
+    entering = commands.add_parser("admin-link", help="print a link that makes an admin")
+    entering.add_argument("--settings", type=Path, required=True, metavar="FILE")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "demo":
@@ -106,6 +108,11 @@ def main(arguments: list[str] | None = None) -> int:
 
             fine = asyncio.run(webhooks(settings, site_id=chosen.site, limit=chosen.limit, test=chosen.test))
             return 0 if fine else 1
+        if chosen.command == "admin-link":
+            logs.set_up(logging.CRITICAL)
+            from admin_link import admin_link
+
+            return 0 if asyncio.run(admin_link(settings)) else 1
         logs.set_up(kind=settings.logs.format)
         asyncio.run(run(settings))
     except FaultySettings as error:

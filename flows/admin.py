@@ -10,8 +10,8 @@ from errors import Forbidden, NotFound
 from flows.context import Context
 from flows.sessions import Current
 from storage.base import Transaction
-from storage.records import AuditEntry, Link
-from tickets import hash_secret
+from storage.records import AuditEntry, Link, Session
+from tickets import BROWSER, hash_secret
 
 PURPOSE = "admin"
 PATH = "/admin/enter/"
@@ -47,20 +47,32 @@ async def look(context: Context, token: str) -> Link | None:
     return await context.storage.transact(work)
 
 
-def may_enter(context: Context, link: Link, current: Current | None) -> bool:
-    """Whether it is they who scanned after the link was made."""
-    return current is not None and current.session.created_at >= link.created_at
+def may_enter(link: Link, current: Current | None) -> bool:
+    """Whether it is they who scanned after the link was made, in a browser that logged in here."""
+    if current is None or current.session.client != BROWSER:
+        return False
+    return current.session.created_at >= link.created_at
+
+
+def is_admin(context: Context, current: Current) -> bool:
+    """Whether this login may use /admin: not one that anybody could forge, or that a program has."""
+    session = current.session
+    return current.user.admin and session.client == BROWSER and not _forgeable(context, session)
+
+
+def _forgeable(context: Context, session: Session) -> bool:
+    """In plain mode one leaked callback address forges any scan (security rule 6)."""
+    return session.provider == "wechat" and context.settings.wechat.mode == "plain"
 
 
 async def enter(context: Context, token: str, current: Current, address: str) -> None:
     """Makes the person an admin and uses the link up. Raises NotFound, Forbidden."""
-    session = current.session
-    if session.provider == "wechat" and context.settings.wechat.mode == "plain":
+    if _forgeable(context, current.session):
         raise Forbidden("In plain mode anybody could forge this scan: switch wechat.mode to safe first.")
 
     async def work(transaction: Transaction) -> None:
         link = await transaction.links.get(hash_secret(token), now=context.now())
-        if link is None or link.purpose != PURPOSE or not may_enter(context, link, current):
+        if link is None or link.purpose != PURPOSE or not may_enter(link, current):
             raise NotFound("This link is no longer valid.")
         await transaction.users.set_admin(current.user.id, True)
         await record(transaction, context, current.user.id, "became_admin", current.user.id, address=address)

@@ -51,6 +51,7 @@ class Deliveries:
         self._messenger = messenger
         self._relay = relay
         self._running: dict[str, asyncio.Task[bytes]] = {}
+        self.last_at = 0.0  # Unix seconds of the newest delivery that was WeChat's; 0: none came yet
         self._keep = max(MARK_SECONDS, 2 * gate.window + 60)
 
     async def accept(self, posted: Posted) -> bytes:
@@ -59,6 +60,7 @@ class Deliveries:
         A delivery that comes again while the first is being handled waits for the same answer.
         """
         delivery = self._gate.open(posted.query, posted.body, self._context.now())
+        self.last_at = self._context.now()
         if self._gate.mode is Mode.PLAIN:
             await self._require_first_body(delivery, posted.body)
         key = delivery.message.delivery_key

@@ -72,17 +72,29 @@ async def set_blocked(context: Context, user_id: str, blocked: bool) -> None:
         user = await transaction.users.get(user_id)
         if user is None:
             raise NotFound
-        await announce_update(transaction, context, user, replace(user, blocked=blocked), cause=cause)
-        await transaction.users.set_blocked(user.id, blocked)
-        if not blocked:
-            return []
-        # After the mark: an exchange that runs at the same time sees it, or its session is here to be ended.
-        revoked = await revoke_pending(transaction, context, user.id, None)
-        await end_sessions_of(transaction, context, user.id, "blocked")
-        return revoked
+        return await mark_blocked(transaction, context, user, blocked, cause=cause)
 
     for ticket_id in await context.storage.transact(work):
         await context.broker.publish(ticket_id)
+
+
+async def mark_blocked(
+    transaction: Transaction, context: Context, user: User, blocked: bool, *, cause: str
+) -> list[str]:
+    """Returns the ids of tickets whose waiters must look again."""
+    await announce_update(transaction, context, user, replace(user, blocked=blocked), cause=cause)
+    await transaction.users.set_blocked(user.id, blocked)
+    if not blocked:
+        return []
+    # After the mark: an exchange that runs at the same time sees it, or its session is here to be ended.
+    return await sign_out(transaction, context, user, "blocked")
+
+
+async def sign_out(transaction: Transaction, context: Context, user: User, reason: str) -> list[str]:
+    """Ends all sessions, and takes back what was scanned; returns as `mark_blocked`."""
+    revoked = await revoke_pending(transaction, context, user.id, None)
+    await end_sessions_of(transaction, context, user.id, reason)
+    return revoked
 
 
 async def forget(context: Context, user_id: str) -> None:
@@ -90,14 +102,16 @@ async def forget(context: Context, user_id: str) -> None:
 
     async def work(transaction: Transaction) -> list[str]:
         user = await transaction.users.get(user_id)
-        if user is None:
-            return []
-        revoked = await revoke_pending(transaction, context, user.id, None)
-        await end_sessions_of(transaction, context, user.id, "deleted")
-        known = {"id": user.id, "previous_ids": list(user.previous_ids), "identities": identities(user)}
-        await announce(transaction, context, "user.deleted", {"user": known}, person=user.id, cause=user.id)
-        await transaction.users.forget(user.id)
-        return revoked
+        return [] if user is None else await delete(transaction, context, user)
 
     for ticket_id in await context.storage.transact(work):
         await context.broker.publish(ticket_id)
+
+
+async def delete(transaction: Transaction, context: Context, user: User) -> list[str]:
+    """Returns as `mark_blocked`."""
+    revoked = await sign_out(transaction, context, user, "deleted")
+    known = {"id": user.id, "previous_ids": list(user.previous_ids), "identities": identities(user)}
+    await announce(transaction, context, "user.deleted", {"user": known}, person=user.id, cause=user.id)
+    await transaction.users.forget(user.id)
+    return revoked

@@ -23,6 +23,8 @@ from handlers import (
     wechat_api,
     widget,
 )
+from handlers.admin import entry, logs, overview, people, setup
+from handlers.admin.base import ADMIN
 from handlers.base import ApiNotFound, BaseHandler, NotFound, PageHandler
 from handlers.services import Services
 from oidc import tokens as oauth_paths
@@ -71,6 +73,21 @@ def make_application(services: Services) -> Application:
             (account.ACCOUNT, account.Account, given),
             (f"{account.ACCOUNT}/end", account.EndSession, given),
             (f"{account.ACCOUNT}/leave", account.Leave, given),
+            (rf"{entry.ENTER}/{NAME}", entry.Begin, given),
+            (entry.ENTER, entry.Enter, given),
+            (ADMIN, overview.Overview, given),
+            (f"{ADMIN}/now", overview.Now, given),
+            (people.PEOPLE, people.People, given),
+            (rf"{people.PEOPLE}\.csv", people.PeopleTable, given),
+            (rf"{people.PEOPLE}/{NAME}", people.Person, given),
+            (rf"{people.PEOPLE}/{NAME}/({'|'.join(people.Change.ACTIONS)})", people.Change, given),
+            (rf"{people.PEOPLE}/{NAME}/delete", people.Delete, given),
+            (logs.LOGINS, logs.Logins, given),
+            (rf"{logs.LOGINS}\.csv", logs.LoginsTable, given),
+            (logs.AUDIT, logs.Audit, given),
+            (setup.SITES, setup.Sites, given),
+            (rf"{setup.SITES}/{NAME}/test", setup.WebhookTest, given),
+            (f"{ADMIN}/settings", setup.InForce, given),
             (r"/widget", widget.Page, given),
             (r"/widget/tickets", widget.Tickets, given),
             (rf"/s/{NAME}", pages.OpenApp, given),

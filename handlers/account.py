@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from flows import account, people
+from flows.admin import is_admin
 from flows.scan import site_name
 from flows.sessions import Current
 from handlers.base import PageHandler
@@ -66,6 +67,7 @@ class Account(AccountHandler):
             "account.html",
             name=shown["name"],
             picture=shown["picture"],
+            admin=is_admin(self.context, current),
             chosen_name=current.user.chosen_name,
             identities=current.user.identities,
             since=self.time_words(current.user.created_at),

@@ -177,8 +177,9 @@ class BaseHandler(RequestHandler):
         ours = "https" if self.services.secure else "http"
         return scheme == ours and host in self.services.own_hosts
 
-    def put_cookie(self, name: str, value: str, seconds: float) -> None:
-        self.set_cookie(name, value, max_age=int(seconds), **self._cookie_attributes(name))
+    def put_cookie(self, name: str, value: str, seconds: float, *, same_site: str = "Lax") -> None:
+        attributes = self._cookie_attributes(name) | {"samesite": same_site}
+        self.set_cookie(name, value, max_age=int(seconds), **attributes)
 
     def drop_cookie(self, name: str) -> None:
         self.clear_cookie(name, **self._cookie_attributes(name))

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from tornado.web import Application, HTTPError, RequestHandler
 
 from errors import BadRequest, SaomaError
-from flows import outbox
+from flows import admin, outbox
 from flows.context import Context
 from flows.outbox import Outbox
 from handlers.base import ExcInfo
@@ -63,6 +63,11 @@ class WebhooksTest(ControlHandler):
         self.finish(shown(await self.outbox.test(json.loads(self.request.body)["site"])))
 
 
+class AdminLink(ControlHandler):
+    async def post(self) -> None:
+        self.finish({"link": await admin.new_link(self.context)})
+
+
 def listed(notices: Any) -> dict[str, Any]:
     return {"notices": [shown(notice) for notice in notices]}
 
@@ -89,6 +94,7 @@ def make_control(context: Context, outbox: Outbox, database: str) -> Application
         [
             (r"/webhooks", Webhooks, given),
             (r"/webhooks/test", WebhooksTest, given),
+            (r"/admin-link", AdminLink, given),
         ],
         log_function=lambda _: None,
     )

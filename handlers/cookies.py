@@ -22,6 +22,7 @@ class CookieNames:
         shared = "__Secure-" if secure else ""
         self.session = f"{shared if domain else self._prefix}saoma-session"
         self.browser = f"{self._prefix}saoma-browser"
+        self.admin_link = f"{self._prefix}saoma-admin-link"
         self.xsrf = f"{self._prefix}saoma-xsrf"
         self.language = f"{self._prefix}saoma-language"
 

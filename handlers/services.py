@@ -9,7 +9,9 @@ from flows.app_login import AppLogin
 from flows.context import Context
 from flows.deliveries import Deliveries
 from flows.drawing import Drawing
+from flows.outbox import Outbox
 from flows.pictures import Pictures
+from flows.platform_state import PlatformState
 from flows.session_memory import SessionMemory
 from flows.signing import Signer
 from flows.tickets import TicketDesk
@@ -28,9 +30,11 @@ class Services:
     pictures: Pictures
     signer: Signer
     access_tokens: AccessTokens
+    outbox: Outbox
     own_hosts: frozenset[str]  # values of the Host header that are ours, in lower case
     gate: Gate | None = None  # None where WeChat is not set up
     deliveries: Deliveries | None = None
+    platform_state: PlatformState | None = None
     app_login: AppLogin | None = None  # None where the team's own app is not set up
     demo: bool = False  # the codes lead to the emulated phone, so the page links to it
 

@@ -39,10 +39,11 @@ OURS = (
     "outbound",
     "control",
     "notices",
+    "admin_link",
 )
 
 # The command line and what it starts; of these one room picks drivers, and one asks Redis about itself.
-STARTING = ("server", "composition", "check", "demo", "control", "notices")
+STARTING = ("server", "composition", "check", "demo", "control", "notices", "admin_link")
 PICKING = ("composition", "check")
 
 # What brings time, chance, processes or the network with it.

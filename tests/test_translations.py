@@ -16,6 +16,8 @@ from tornado.template import Loader
 import errors
 from errors import SaomaError
 from translations import Catalogues
+from wechat.api import PLAIN_WORDS
+from wechat.client import PlatformUnreachable
 
 ROOT = Path(__file__).parent.parent
 ERRORS = {
@@ -75,6 +77,7 @@ def test_catalogue_has_exactly_the_messages_used(file: Path) -> None:
     assert len(sources) > 10, "the extraction finds nothing in the sources"
     assert len(templates) > 50, "the extraction finds nothing in the templates"
     used = sources | templates | TITLES | {error.message for error in ERRORS}
+    used |= {*PLAIN_WORDS.values(), PlatformUnreachable.plain_words}
     assert used - translated.keys() == set(), "not translated"
     assert translated.keys() - used - messages_in_sources(RAISED) == set(), "translated, but used nowhere"
     assert [message.id for message in catalogue if message.fuzzy and message.id] == []

@@ -18,13 +18,15 @@ from urllib.parse import urlencode
 TOKEN_REFUSED = frozenset({40001, 40014, 42001})
 BUSY = -1
 QUOTA_USED_UP = 45009
+CREATE_CODE = "/cgi-bin/qrcode/create"
 UNREADABLE = -1000  # ours: the answer was no JSON object, or lacked what it must have
 _LONGEST_TOKEN_LIFE = 31 * 86400  # seconds; WeChat's live for two hours
 
 # Control characters and the halves of cut emoji. Joiners stay: many emoji are made with them.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
-_PLAIN_WORDS = {
+# What an operator is told of an error; the pages translate it.
+PLAIN_WORDS = {
     BUSY: "WeChat is busy; saoma tries again by itself.",
     40001: "WeChat does not accept the access token, or the AppSecret is wrong: check wechat.secret.",
     40013: "WeChat does not know this AppID: check wechat.appid.",
@@ -61,7 +63,7 @@ class PlatformError(Exception):
 
     @property
     def plain_words(self) -> str:
-        known = _PLAIN_WORDS.get(self.code)
+        known = PLAIN_WORDS.get(self.code)
         return known or f"WeChat answered with error {self.code} ({self.detail})."
 
 
@@ -122,7 +124,7 @@ def create_code(scene: str, seconds: int) -> Call:
     """…/api/qrcode/qrcodes/api_createqrcode: a temporary code with a string scene of 1 to 64 characters."""
     action = {"scene": {"scene_str": scene}}
     body = {"expire_seconds": seconds, "action_name": "QR_STR_SCENE", "action_info": action}
-    return Call("/cgi-bin/qrcode/create", body=body)
+    return Call(CREATE_CODE, body=body)
 
 
 def custom_message(openid: str, text: str) -> Call:

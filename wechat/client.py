@@ -41,6 +41,11 @@ Answer = TypeVar("Answer")
 Read = Callable[[Mapping[str, Any]], Answer]
 
 
+def wechat_day(now: float) -> int:
+    """Days since 1970 in Beijing, where quotas begin anew at midnight."""
+    return int((now + 8 * 3600) // 86400)
+
+
 class PlatformUnreachable(Exception):
     """No answer came: the network, or WeChat's API, is away or slow."""
 
@@ -208,7 +213,8 @@ class WechatClient:
         self.token = AccessToken(
             self._fetch_token, shared or LocalShared(now), now, replace_pause=0.0 if stable else FORCE_PAUSE
         )
-        self.calls: Counter[str] = Counter()  # requests sent, by path
+        self.calls: Counter[str] = Counter()  # requests sent on WeChat's day `calls_day`, by path
+        self.calls_day = wechat_day(now())
         self.troubles: dict[str, Trouble] = {}  # by path; gone once a call there succeeds
 
     async def create_code(self, scene: str, seconds: float) -> Code:
@@ -274,6 +280,9 @@ class WechatClient:
         raise AssertionError("the last try returns or raises")
 
     async def _request(self, call: Call, token: str) -> bytes:
+        if self.calls_day != (today := wechat_day(self._now())):
+            self.calls.clear()
+            self.calls_day = today
         self.calls[call.path] += 1
         body = call.encoded_body()
         request = HTTPRequest(
