@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from types import TracebackType
 from typing import Any, ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from tornado.web import HTTPError, RequestHandler
 
@@ -189,7 +189,7 @@ class SignOut(PageHandler):
             self.redirect(back)
             return
         self.set_policy(form_target=origin_of(back))  # browsers check where a form leads in the end
-        self.render("sign_out.html", action=f"{SIGN_OUT}?rd={quote(back, safe='')}")
+        self.render("sign_out.html", action=SIGN_OUT, kept=urlencode({"rd": back}))
 
     async def post(self) -> None:
         await self.sign_out()

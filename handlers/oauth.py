@@ -5,7 +5,7 @@ from __future__ import annotations
 import http
 import json
 from typing import Any
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from config.sections import RegisteredSite
 from config.values import origin_of
@@ -230,7 +230,8 @@ class Logout(PageHandler):
             await self.sign_out()
         elif current is not None:
             self.set_policy(form_target=_source_of(back))  # browsers check where a form leads in the end
-            self.render("sign_out.html", action=f"{tokens.LOGOUT}?{self.request.query}")
+            kept = urlencode({name: value for name, value in given.items() if name != "lang"})
+            self.render("sign_out.html", action=tokens.LOGOUT, kept=kept)
             return
         self.redirect(back)
 

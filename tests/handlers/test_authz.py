@@ -384,8 +384,11 @@ async def test_looking_at_the_sign_out_page_signs_nobody_out(whole: Whole, brows
     assert urlsplit(unescape(action[1])).path == "/oauth2/sign_out"
     assert f"form-action 'self' {APP};" in page.headers["Content-Security-Policy"]
     assert (await browser.get(AUTH_REQUEST)).code == 200
-    chinese = await browser.get("/oauth2/sign_out", **{"Accept-Language": "zh-CN"})
-    assert "要退出登录吗" in chinese.body.decode()
+    in_chinese = re.search(r'href="(\?lang=zh[^"]+)"', page.body.decode())
+    assert in_chinese is not None
+    chinese = (await browser.get(f"/oauth2/sign_out{unescape(in_chinese[1])}")).body.decode()
+    assert "要退出登录吗" in chinese
+    assert action[0] in chinese
 
 
 async def test_signing_out_by_the_button(whole: Whole, browser: Browser):
