@@ -173,3 +173,14 @@ async def test_a_collected_login_is_not_given_up(world: World):
     with pytest.raises(TransitionRefused):
         await abandon(world.context, held.ticket.id, held.secret)
     assert len(await world.live_sessions()) == 1
+
+
+@pytest.mark.parametrize("name", ["a.cn", f"{'login.' * 9}example.com"])
+async def test_likely_codes_are_as_long_as_those_that_come(tmp_path, name: str):
+    async with made(tmp_path, app={"issuer": "https://app.example", "key": "x" * 32}) as world:
+        context = replace(world.context, base_url=f"https://{name}")
+        tickets = TicketDesk(context, Codes())  # type: ignore[arg-type]
+        likely = dict(zip(tickets.methods, tickets.likely_codes, strict=True))
+        issued = (await tickets.issue(replace(WISH, method="app"))).ticket.code
+        assert len(likely["app"]) == len(issued)
+        assert len(likely["wechat"]) == len("http://weixin.qq.com/q/02NsyBkR3kcrF10000g07d")
