@@ -84,7 +84,8 @@ async def exchange(
             await end_session(transaction, context, former, "replaced")
         origins = context.settings.server.allowed_redirects
         target = ticket.next if allowed(ticket.next, origins) else HOME
-        browser_token = await recognise(transaction, context, ticket, user)
+        by_browser = ticket.client == BROWSER  # all others have nowhere to keep what it would be known by
+        browser_token = await recognise(transaction, context, ticket, user) if by_browser else None
         return Collected(ticket, user, session, token, browser_token, target)
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from tornado.httpclient import HTTPResponse
 
 from oidc.grant import challenge_of
 from tests.handlers.relying_party import OTHER, SITE, RelyingParty
+from tests.handlers.test_confirm import link_of, say
 from tests.harness import Browser, Whole, document, running
 
 SHOP = {**SITE, "backchannel_logout_uri": "https://shop.example.com/ended"}
@@ -424,6 +426,23 @@ async def test_it_is_no_login_for_other_sites(whole):
     await frame.tokens()
     started = await frame.browser.get(RelyingParty(whole, ELSEWHERE).authorize_path())
     assert started.headers["Location"].startswith("/login?"), "each has to log in there"
+
+
+async def test_no_frame_is_a_known_browser(tmp_path):
+    confirm = {"confirm": "new_browser", "pool_size": 3}
+    async with running(tmp_path, sites=[SHOP], wechat=confirm) as whole:
+        person, former = whole.person(), ""
+        for _ in range(2):
+            frame = await Frame(whole).show()
+            await whole.scan(frame.id, person)
+            assert (await frame.exchange()).code == 409
+            while (link := await link_of(whole, person)) == former:
+                await asyncio.sleep(0.01)
+            assert (await say(whole, link, "yes")).code == 200
+            former = link
+            tokens = await frame.shop.tokens((await frame.authorization())["code"])
+            assert (await frame.shop.verified(tokens["id_token"]))["acr"] == "urn:saoma:confirmed"
+            assert frame.browser.cookies == {}
 
 
 # ---- Its end
