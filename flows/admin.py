@@ -7,15 +7,15 @@ opens it and then scans becomes an admin (security rule 22).
 from __future__ import annotations
 
 from errors import Forbidden, NotFound
+from flows import links
 from flows.context import Context
 from flows.sessions import Current
 from storage.base import Transaction
 from storage.records import AuditEntry, Link, Session
-from tickets import BROWSER, hash_secret
+from tickets import BROWSER
 
 PURPOSE = "admin"
 PATH = "/admin/enter/"
-TOKEN_BYTES = 24
 LIFETIME = 600.0  # seconds, of a link
 FRESH_SECONDS = 600.0  # since the login, for what cannot be undone
 ENTRY_ID_BYTES = 12
@@ -24,27 +24,15 @@ MAX_DETAIL = 500
 
 async def new_link(context: Context) -> str:
     """The address of a fresh link."""
-    token, now = context.token(TOKEN_BYTES), context.now()
-    link = Link(
-        token_hash=hash_secret(token),
-        purpose=PURPOSE,
-        ticket_id="",
-        user_id="",
-        created_at=now,
-        expires_at=now + LIFETIME,
+    expires_at = context.now() + LIFETIME
+    return await context.storage.transact(
+        lambda transaction: links.new_link(transaction, context, PURPOSE, PATH, expires_at=expires_at)
     )
-    await context.storage.transact(lambda transaction: transaction.links.create(link))
-    return f"{context.base_url}{PATH}{token}"
 
 
 async def look(context: Context, token: str) -> Link | None:
     """The link; None where it is unknown, used or too old. Changes nothing."""
-
-    async def work(transaction: Transaction) -> Link | None:
-        link = await transaction.links.get(hash_secret(token), now=context.now())
-        return link if link is not None and link.purpose == PURPOSE else None
-
-    return await context.storage.transact(work)
+    return await links.look(context, token, PURPOSE)
 
 
 def may_enter(link: Link, current: Current | None) -> bool:
@@ -71,8 +59,8 @@ async def enter(context: Context, token: str, current: Current, address: str) ->
         raise Forbidden("In plain mode anybody could forge this scan: switch wechat.mode to safe first.")
 
     async def work(transaction: Transaction) -> None:
-        link = await transaction.links.get(hash_secret(token), now=context.now())
-        if link is None or link.purpose != PURPOSE or not may_enter(link, current):
+        link = await links.find(transaction, context, token, PURPOSE)
+        if link is None or not may_enter(link, current):
             raise NotFound("This link is no longer valid.")
         await transaction.users.set_admin(current.user.id, True)
         await record(transaction, context, current.user.id, "became_admin", current.user.id, address=address)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from errors import LoginRefused, TransitionRefused
+from flows import links
 from flows.context import Context
 from flows.login_log import note_refusal
 from flows.not_me import new_link
@@ -19,7 +20,6 @@ from tickets import Event, Ticket, advance, hash_secret
 
 PURPOSE = "confirm"
 PATH = "/confirm/"
-TOKEN_BYTES = 18
 BROWSER_TOKEN_BYTES = 24
 KNOWN_SECONDS = 400 * 86400.0  # browsers keep no cookie for longer
 
@@ -49,31 +49,13 @@ async def is_asked_for(transaction: Transaction, context: Context, ticket: Ticke
 
 async def question(transaction: Transaction, context: Context, ticket: Ticket) -> str:
     """The address of a fresh link that asks the ticket's person."""
-    token, device = context.token(TOKEN_BYTES), ticket.device
-    await transaction.links.create(
-        Link(
-            token_hash=hash_secret(token),
-            purpose=PURPOSE,
-            ticket_id=ticket.id,
-            user_id=ticket.user_id,
-            created_at=ticket.created_at,
-            expires_at=ticket.expires_at,
-            site=ticket.site,
-            browser=device.browser,
-            system=device.system,
-            address=device.address,
-        )
-    )
-    return f"{context.base_url}{PATH}{token}"
+    expires_at = ticket.expires_at
+    return await links.new_link(transaction, context, PURPOSE, PATH, expires_at=expires_at, ticket=ticket)
 
 
 async def look(context: Context, token: str) -> Link | None:
     """What the link asks; None where it is unknown, answered or too late."""
-
-    async def work(transaction: Transaction) -> Link | None:
-        return await _link(transaction, context, token)
-
-    return await context.storage.transact(work)
+    return await links.look(context, token, PURPOSE)
 
 
 async def decide(context: Context, token: str, *, yes: bool) -> Decided | None:
@@ -81,7 +63,7 @@ async def decide(context: Context, token: str, *, yes: bool) -> Decided | None:
 
     async def work(transaction: Transaction) -> Decided | None:
         now = context.now()
-        link = await _link(transaction, context, token)
+        link = await links.find(transaction, context, token, PURPOSE)
         ticket = await transaction.tickets.get(link.ticket_id, now=now) if link is not None else None
         if link is None or ticket is None:
             return None
@@ -128,8 +110,3 @@ async def recognise(transaction: Transaction, context: Context, ticket: Ticket, 
     if ticket.browser_hash and await known.is_known(ticket.browser_hash, user.id, now=context.now()):
         await known.remember(ticket.browser_hash, user.id, expires_at=ends_at)
     return None
-
-
-async def _link(transaction: Transaction, context: Context, token: str) -> Link | None:
-    link = await transaction.links.get(hash_secret(token), now=context.now())
-    return link if link is not None and link.purpose == PURPOSE else None

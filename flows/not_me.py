@@ -5,48 +5,28 @@ from __future__ import annotations
 from contextlib import suppress
 
 from errors import TransitionRefused
+from flows import links
 from flows.context import Context
 from flows.endings import end_session
 from flows.transition import moved
 from storage.base import Transaction
 from storage.records import Link
-from tickets import Event, Ticket, advance, hash_secret
+from tickets import Event, Ticket, advance
 
 PURPOSE = "not_me"
 PATH = "/not-me/"
-TOKEN_BYTES = 18
 LIFETIME = 86400.0  # seconds
 
 
 async def new_link(transaction: Transaction, context: Context, ticket: Ticket) -> str:
     """The address of a fresh link for the ticket's login."""
-    token, now = context.token(TOKEN_BYTES), context.now()
-    device = ticket.device
-    await transaction.links.create(
-        Link(
-            token_hash=hash_secret(token),
-            purpose=PURPOSE,
-            ticket_id=ticket.id,
-            user_id=ticket.user_id,
-            created_at=now,
-            expires_at=now + LIFETIME,
-            site=ticket.site,
-            browser=device.browser,
-            system=device.system,
-            address=device.address,
-        )
-    )
-    return f"{context.base_url}{PATH}{token}"
+    expires_at = context.now() + LIFETIME
+    return await links.new_link(transaction, context, PURPOSE, PATH, expires_at=expires_at, ticket=ticket)
 
 
 async def look(context: Context, token: str) -> Link | None:
     """What the link is about; None where it is unknown, used or too old. Changes nothing."""
-
-    async def work(transaction: Transaction) -> Link | None:
-        link = await transaction.links.get(hash_secret(token), now=context.now())
-        return link if link is not None and link.purpose == PURPOSE else None
-
-    return await context.storage.transact(work)
+    return await links.look(context, token, PURPOSE)
 
 
 async def end_login(context: Context, token: str) -> Link | None:
@@ -54,8 +34,8 @@ async def end_login(context: Context, token: str) -> Link | None:
 
     async def work(transaction: Transaction) -> Link | None:
         now = context.now()
-        link = await transaction.links.get(hash_secret(token), now=now)
-        if link is None or link.purpose != PURPOSE:
+        link = await links.find(transaction, context, token, PURPOSE)
+        if link is None:
             return None
         # The ticket first: what has not been collected cannot be any more, and then no session is missed.
         if await transaction.tickets.get(link.ticket_id, now=now) is not None:
