@@ -130,6 +130,9 @@ async def test_names_that_a_client_makes_up_are_gone(gate: Gate):
     for spoofed in spoofs():
         assert (await gate.ask(cookie, *spoofed)).status == 200
         assert gate.site.told() == expected, spoofed
+    left_out = "Connection: close, Remote-User, x-auth-request-user,remote-Name"
+    assert (await gate.ask(cookie, left_out)).status == 200
+    assert gate.site.told() == expected
 
 
 async def test_the_site_does_not_get_our_cookie(gate: Gate):

@@ -116,6 +116,9 @@ async def test_names_that_a_client_makes_up_are_gone(gate: Gate):
     for spoofed in spoofs():
         assert (await ask(gate.nginx.port, cookie, *spoofed)).status == 200
         assert gate.site.told() == expected, spoofed
+    left_out = "Connection: close, Remote-User, x-auth-request-user,remote-Name"
+    assert (await ask(gate.nginx.port, cookie, left_out)).status == 200
+    assert gate.site.told() == expected
     before = len(gate.site.requests)
     assert (await ask(gate.nginx.port, *spoofed)).status == 302
     assert len(gate.site.requests) == before
