@@ -10,7 +10,7 @@ from flows import people
 from flows.admin import ENTRY_ID_BYTES, MAX_DETAIL
 from flows.announce import CAUSE_BYTES
 from flows.context import Context
-from flows.sessions import Current
+from flows.sessions import Current, is_shown
 from storage.base import Transaction
 from storage.records import AuditEntry, User
 
@@ -34,7 +34,7 @@ class By:
 async def set_remark(context: Context, by: By, user_id: str, remark: str) -> None:
     """What the team notes of a person. Raises BadRequest, NotFound."""
     remark = " ".join(remark.split())
-    if len(remark) > MAX_REMARK or not remark.isprintable():
+    if len(remark) > MAX_REMARK or not is_shown(remark):
         raise BadRequest("A remark has at most 500 characters, and no control characters.")
 
     async def effect(transaction: Transaction, user: User) -> list[str]:

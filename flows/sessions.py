@@ -80,11 +80,16 @@ async def end_by_site(context: Context, session_id: str, site: str) -> bool:
     return await context.storage.transact(work)
 
 
+def is_shown(text: str) -> bool:
+    """Whether it is text that people see, or "": no control or direction characters."""
+    visible = _JOINERS.sub("", text)
+    return visible.isprintable() and bool(visible) == bool(text)
+
+
 async def choose_name(context: Context, user: User, name: str) -> None:
     """Sets the name to be shown; "" goes back to the platform's. Raises BadRequest."""
     chosen = " ".join(name.split())
-    visible = _JOINERS.sub("", chosen)
-    if len(chosen) > MAX_NAME or not visible.isprintable() or bool(visible) != bool(chosen):
+    if len(chosen) > MAX_NAME or not is_shown(chosen):
         raise BadRequest("A name has at most 64 characters, and no control characters.")
 
     cause = context.token(CAUSE_BYTES)

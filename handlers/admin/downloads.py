@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
 
 from tornado.iostream import StreamClosedError
 
@@ -36,4 +37,5 @@ class Download(AdminHandler):
                 raise
             # An end like any other would make half a table look like a whole one.
             log.exception("%s broke off (request %s)", name, self.request_id)
-            self.detach().close()
+            connection: Any = self.request.connection
+            connection.stream.close()
