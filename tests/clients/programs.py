@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.building import alone
 from tests.cluster.processes import dies_with_us
 
 ROOT = Path(__file__).parents[2]
@@ -153,8 +154,9 @@ def _cached(folder: Path, sources: Sequence[Path], make: Callable[[Path], None])
         )
     places = CACHE / "programs" / "-".join(folder.relative_to(ROOT).parts)
     place = places / digest.hexdigest()[:16]
-    if not place.exists():
-        places.mkdir(parents=True, exist_ok=True)
+    with alone(places):
+        if place.exists():
+            return place
         with tempfile.TemporaryDirectory(dir=places) as name:
             fresh = Path(name) / "fresh"
             fresh.mkdir()
@@ -162,7 +164,8 @@ def _cached(folder: Path, sources: Sequence[Path], make: Callable[[Path], None])
             formers = [former for former in places.iterdir() if former != Path(name)]
             fresh.replace(place)
         for former in formers:
-            shutil.rmtree(former, ignore_errors=True)
+            if former.is_dir():
+                shutil.rmtree(former, ignore_errors=True)
     return place
 
 

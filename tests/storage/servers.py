@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.building import alone
+
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "tests" / "ferretdb"
 BUILDS = ROOT / ".cache" / "ferretdb"
@@ -108,7 +110,8 @@ def find_command() -> Command:
         return lambda port, folder: [
             *(mongod, "--port", str(port), "--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--quiet")
         ]
-    program = str(_build_ferretdb())
+    with alone(BUILDS):
+        program = str(_build_ferretdb())
     return lambda port, folder: [program, f"127.0.0.1:{port}", str(folder)]
 
 
