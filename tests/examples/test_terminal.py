@@ -112,7 +112,7 @@ async def test_a_login_with_the_app(tmp_path):
         started(environment=environment(whole.base_url)) as terminal,
     ):
         path, handle = await scanned(terminal, whole)
-        await terminal.shows("小王.* Scanned: confirm on the phone")
+        await terminal.shows(r"小\*\*.* Scanned: confirm on the phone")
         assert (await whole.browser().post(f"{path}/confirm", handle, **bearer("u1"))).code == 200
         code, rest, complaint = await terminal.ends()
         assert (code, complaint) == (0, "")
