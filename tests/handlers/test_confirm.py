@@ -1,4 +1,4 @@
-"""`wechat.confirm`: the scan, the message with the link, the page that asks, and what a known browser saves."""
+"""`wechat.confirm`: the scan, the message with the link, the page that asks, what a known browser saves."""
 
 from __future__ import annotations
 
