@@ -23,6 +23,7 @@ from flows.sessions import Current
 from handlers.cookies import MAX_TICKETS, CookieNames, session_values
 from handlers.device import names_of
 from handlers.services import Services
+from oidc.errors import OAuthError
 from storage.records import User
 from tickets import Device, State
 from tickets.ticket import EXCHANGE_REPEAT_SECONDS, EXTENSION_SECONDS
@@ -343,6 +344,10 @@ class PageHandler(BaseHandler):
         self.set_header("Content-Type", "text/html; charset=UTF-8")
         texts = self.texts()
         title, message = texts(http.HTTPStatus(status).phrase), texts(error.message if error else "")
+        if isinstance(error, OAuthError):  # whose words are for developers
+            message = texts(
+                "The site that sent you here made a mistake. Tell its team: {problem}", problem=message
+            )
         self.render("error.html", status=status, title=title, message=message)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from config.sections import RegisteredSite
 from config.values import origin_of
-from errors import BadRequest, SaomaError, StoreUnavailable
+from errors import SaomaError, StoreUnavailable
 from flows import authorize, grants, sessions
 from flows.grants import Issued
 from flows.sites import authenticated
@@ -249,17 +249,17 @@ class Logout(PageHandler):
         return (await self.services.signer.verified(hint) if hint else None) or {}
 
     async def _back(self, given: dict[str, str]) -> str:
-        """Where to go afterwards: the site's registered address, else home. Raises BadRequest."""
+        """Where to go afterwards: the site's registered address, else home. Raises Unredirectable."""
         target = given.get("post_logout_redirect_uri", "")
         audience = (await self._hinted(given)).get("aud", "")
         site_id = given.get("client_id", "") or audience
         if audience and audience != site_id:
-            raise BadRequest("This id_token_hint was given to another client.")
+            raise Unredirectable("This id_token_hint was given to another client.")
         if not target:
             return "/"
         site = self.context.settings.site_of(site_id)
         if site is None or target not in site.post_logout_redirect_uris:
-            raise BadRequest("This post_logout_redirect_uri is not registered for the client.")
+            raise Unredirectable("This post_logout_redirect_uri is not registered for the client.")
         return answer(target, state=given["state"]) if given.get("state") else target
 
 
