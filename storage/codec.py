@@ -190,7 +190,11 @@ def cursor_after(at: float, id: str) -> str:
 
 
 def place_of(cursor: str, start: float = -1.0) -> tuple[float, str]:
-    """Time and id that the cursor stands behind; "" is the beginning, at `start`. Raises ValueError."""
+    """Time and id that the cursor stands behind; "" is the beginning, at `start`.
+
+    Raises ValueError, and TypeError as `scalars`.
+    """
+    scalars(cursor=cursor)
     if not cursor:
         return (start, "")
     created_at, separator, user_id = cursor.partition(" ")

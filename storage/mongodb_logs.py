@@ -41,7 +41,7 @@ class Logins(base.Logins):
         })  # fmt: skip
         between = {"$gte": wanted.since, "$lt": wanted.until}
         if at := {operator: value for operator, value in between.items() if value is not None}:
-            which["at"] = at
+            which["at"] = codec.scalars(**at)
         rows = await _behind(self._collection, which, cursor, limit + 1)
         found = tuple(codec.login_of(row) for row in rows[:limit])
         return LoginPage(found, codec.cursor_after(found[-1].at, found[-1].id) if len(rows) > limit else "")
@@ -93,7 +93,6 @@ class KnownBrowsers(base.KnownBrowsers):
 
 async def _behind(collection: Any, which: Row, cursor: str, limit: int) -> list[Row]:
     """The newest documents of `which` behind the cursor."""
-    codec.scalars(cursor=cursor)
     at, id = codec.place_of(cursor, math.inf)
     if cursor:
         behind = {"$or": [{"at": {"$lt": at}}, {"at": at, "_id": {"$lt": id}}]}

@@ -31,6 +31,8 @@ class Store:
         self.grants = _Collection(self, "grants")
         self.outbox = _Collection(self, "outbox")
         self.signing_keys = _Collection(self, "signing_keys")
+        self.audit = _Collection(self, "audit")
+        self.known_browsers = _Collection(self, "known_browsers")
 
     async def reopen(self) -> None:
         await self.storage.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 from oidc import Grant
 from oidc.grant import challenge_of
-from storage.records import Link, Login, Notice, Session, SigningKey
+from storage.records import AuditEntry, Link, Login, Notice, Session, SigningKey
 from tickets import Device, Ticket
 
 VERIFIER = "v" * 43  # of the samples' grants (RFC 7636)
@@ -125,3 +125,16 @@ def signing_key(slot: str = "RS256/1", **fields: Any) -> SigningKey:
         "expires_at": NOW + 1000,
     }
     return SigningKey(**{**given, **fields})
+
+
+def audit_entry(id: str = "entry", **fields: Any) -> AuditEntry:
+    given = {
+        "id": id,
+        "at": NOW,
+        "admin_id": "admin",
+        "action": "block",
+        "target": "user",
+        "detail": "",
+        "address": "192.0.2.1",
+    }
+    return AuditEntry(**{**given, **fields})

@@ -10,10 +10,11 @@ import pytest
 
 from errors import StoreUnavailable
 from storage.base import MAX_SEARCH_TEXT, Transaction
-from storage.records import Profile, User
+from storage.records import LoginFilter, Profile, User
 from tests.storage.drivers import Open, Store
 from tests.storage.samples import (
     NOW,
+    audit_entry,
     grant,
     link,
     login,
@@ -159,6 +160,20 @@ def calls_with(value: Any) -> dict[str, Callable[[Store], Awaitable[Any]]]:
         "newest of endpoint": lambda s: s.outbox.newest(endpoint=value),
         "key": lambda s: s.signing_keys.add(signing_key(value)),
         "key sealed": lambda s: s.signing_keys.add(signing_key(sealed=value)),
+        "remark": lambda s: s.users.set_remark("known", value),
+        "remark of": lambda s: s.users.set_remark(value, "remark"),
+        "admin of": lambda s: s.users.set_admin(value, True),
+        "audit": lambda s: s.audit.append(audit_entry(value)),
+        "audit detail": lambda s: s.audit.append(audit_entry(detail=value)),
+        "audit behind": lambda s: s.audit.newest(cursor=value),
+        "find of": lambda s: s.logins.find(LoginFilter(user_id=value)),
+        "find result": lambda s: s.logins.find(LoginFilter(result=value)),
+        "find method": lambda s: s.logins.find(LoginFilter(method=value)),
+        "find since": lambda s: s.logins.find(LoginFilter(since=value)),
+        "find until": lambda s: s.logins.find(LoginFilter(until=value)),
+        "find behind": lambda s: s.logins.find(LoginFilter(), cursor=value),
+        "browser of": lambda s: s.known_browsers.remember(b"browser", value, expires_at=NOW),
+        "is known of": lambda s: s.known_browsers.is_known(b"browser", value, now=NOW),
     }
 
 
