@@ -64,15 +64,12 @@ async def end(context: Context, session: Session) -> None:
     await context.storage.transact(work)
 
 
-async def end_by_site(context: Context, session_id: str, site: str) -> bool:
-    """Ends a login that was made on the site's own page, so that no browser holds it here.
-
-    Whether it is one.
-    """
+async def end_of_widget(context: Context, session_id: str) -> bool:
+    """Ends a login made on a site's own page, which no browser holds by a cookie here; whether it is one."""
 
     async def work(transaction: Transaction) -> bool:
         session = await transaction.sessions.by_id(session_id)
-        if session is None or session.client != WIDGET or session.site != site:
+        if session is None or session.client != WIDGET:
             return False
         await end_session(transaction, context, session, "logout")
         return True

@@ -224,7 +224,7 @@ class Logout(PageHandler):
         back = await self._back(given)
         current = await self.current()
         hinted = await self._hinted(given)
-        if "sid" in hinted and await sessions.end_by_site(self.context, hinted["sid"], hinted["aud"]):
+        if "sid" in hinted and await sessions.end_of_widget(self.context, hinted["sid"]):
             pass  # it had no cookie; another login in this browser is not meant
         elif current is not None and hinted.get("sid") == current.session.id:
             await self.sign_out()

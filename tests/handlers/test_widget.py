@@ -428,9 +428,18 @@ async def test_it_is_no_login_for_other_sites(whole):
     assert started.headers["Location"].startswith("/login?"), "each has to log in there"
 
 
-async def test_no_frame_is_a_known_browser(tmp_path):
+async def test_no_frame_is_a_known_browser(tmp_path, monkeypatch):
     confirm = {"confirm": "new_browser", "pool_size": 3}
     async with running(tmp_path, sites=[SHOP], wechat=confirm) as whole:
+        remembered: list[Any] = []
+
+        async def remember(*_: Any, **__: Any) -> None:
+            remembered.append(_)
+
+        async def known(transaction: Any) -> Any:
+            return type(transaction.known_browsers)
+
+        monkeypatch.setattr(await whole.storage.transact(known), "remember", remember)
         person, former = whole.person(), ""
         for _ in range(2):
             frame = await Frame(whole).show()
@@ -443,6 +452,7 @@ async def test_no_frame_is_a_known_browser(tmp_path):
             tokens = await frame.shop.tokens((await frame.authorization())["code"])
             assert (await frame.shop.verified(tokens["id_token"]))["acr"] == "urn:saoma:confirmed"
             assert frame.browser.cookies == {}
+        assert remembered == [], "nobody could show it again"
 
 
 # ---- Its end
@@ -469,6 +479,13 @@ async def test_the_site_signs_out(whole):
     claims = await frame.shop.verified(tokens["id_token"])
     assert [notice["sid"] for notice in await notices(whole)] == [claims["sid"]]
     assert (await frame.browser.get("/api/v1/me")).code == 200
+
+
+async def test_what_a_browser_holds_is_not_ended_without_its_cookie(whole):
+    browser, shop = whole.browser(), RelyingParty(whole)
+    tokens = await shop.tokens((await shop.log_in(browser, whole.person()))["code"])
+    await sign_out(whole.browser(), shop, tokens["id_token"])
+    assert await shop.active(tokens["access_token"])
 
 
 async def test_another_sites_token_signs_nobody_out(whole):

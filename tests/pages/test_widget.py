@@ -561,6 +561,25 @@ async def test_the_network_away_and_back(browser: Browser, shop: Team) -> None:
         assert [call[1] for call in await called(page, 2)] == ["scanned", "success"]
 
 
+async def test_a_frame_out_of_sight_holds_no_connection(browser: Browser, shop: Team) -> None:
+    hide = "hidden => Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })"
+    polls: list[str] = []
+    async with a_page(browser, shop) as page:
+        page.on("request", lambda request: polls.append(request.url) if "wait=" in request.url else None)
+        await page.add_init_script(f"({hide})(true)")
+        await page.reload()
+        await start(page, shop)
+        ticket = await shown_ticket(page)
+        await asyncio.sleep(0.3)
+        assert polls == []
+        [frame] = frames_of(page, shop)
+        await frame.evaluate(hide, False)
+        await frame.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        assert (await shop.whole.scan(ticket, shop.whole.person())).accepted
+        assert [call[1] for call in await called(page, 2)] == ["scanned", "success"]
+        assert polls
+
+
 async def test_refused_by_the_server_later(browser: Browser, shop: Team) -> None:
     async with a_page(browser, shop) as page:
         problem = {"code": "too_many_requests", "status": 429}
@@ -649,6 +668,10 @@ async def test_what_others_say_is_not_heard(browser: Browser, teams: tuple[Team,
             f"{stranger.origin}/liar",
         )
         await page.wait_for_function("count => messages.length >= count", arg=heard + 8)
+        # Nor what another page says that has come into our frame.
+        ours = "address => document.querySelectorAll('div iframe').forEach((one) => (one.src = address))"
+        await page.evaluate(ours, f"{stranger.origin}/liar")
+        await page.wait_for_function("count => messages.length >= count", arg=heard + 16)
         assert await calls(page) == []
         await expect(page.get_by_role("dialog")).to_be_visible()
         assert page.url == f"{shop.origin}/"
