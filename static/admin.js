@@ -1,9 +1,19 @@
-// The figures that move, brought up to date while the page is looked at. Without this they are as of the load.
+// What moves on the operator's pages; without this they are as of the load, and complete.
 
 "use strict";
 
 const EVERY = 2000; // milliseconds
 
+// A picture that cannot be had leaves the initial beneath it to be seen.
+for (const picture of document.querySelectorAll(".portrait .picture")) {
+  const hide = () => { picture.hidden = true; };
+  picture.addEventListener("error", hide);
+  if (picture.complete && !picture.naturalWidth) {
+    hide();
+  }
+}
+
+// The figures, brought up to date while the page is looked at.
 const figures = document.querySelectorAll("[data-now]");
 let looking = 0;
 
@@ -32,5 +42,7 @@ async function turn() {
   }
 }
 
-document.addEventListener("visibilitychange", turn);
-looking = setTimeout(turn, EVERY);
+if (figures.length) {
+  document.addEventListener("visibilitychange", turn);
+  looking = setTimeout(turn, EVERY);
+}
