@@ -46,6 +46,10 @@ class BudgetUsedUp(MethodUnavailable):
     message = "Too many codes were asked for; try again in a moment."
 
 
+class NoCodeReady(MethodUnavailable):
+    """WeChat has to be asked for a code, and the caller does not wait for that."""
+
+
 class CodePool:
     def __init__(
         self,
@@ -88,13 +92,18 @@ class CodePool:
         if self._filler is not None:
             await background.end([self._filler])
 
-    async def take(self) -> PooledCode:
-        """A code for one ticket. Raises MethodUnavailable where WeChat gives none in time."""
+    async def take(self, *, patient: bool = True) -> PooledCode:
+        """A code for one ticket. Raises MethodUnavailable where WeChat gives none in time.
+
+        `patient` False: raises NoCodeReady at once where none is waiting.
+        """
         self._wanted.set()
         while (waiting := await self._shared.pop(QUEUE)) is not None:
             code = _read(waiting)
             if self._fresh(code):
                 return code
+        if not patient:
+            raise NoCodeReady
         try:
             async with asyncio.timeout(EMPTY_POOL_SECONDS), self._spot:
                 return await self._make()

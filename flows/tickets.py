@@ -80,8 +80,11 @@ class TicketDesk:
         ours = _app_code(self._context, self._context.token(ID_BYTES))
         return [_LIKE_WECHATS if method == WECHAT else ours for method in self.methods]
 
-    async def issue(self, wish: Wish) -> Held:
-        """A fresh ticket. Raises BadRequest (next), MethodUnavailable, TooManyRequests, StoreUnavailable."""
+    async def issue(self, wish: Wish, *, patient: bool = True) -> Held:
+        """A fresh ticket. Raises BadRequest (next), MethodUnavailable, TooManyRequests, StoreUnavailable.
+
+        `patient` False: NoCodeReady, a MethodUnavailable, where WeChat would have to be asked first.
+        """
         context, now = self._context, self._context.now()
         target = checked(wish.next, context.settings.server.allowed_redirects)
         if wish.method not in self.methods:
@@ -89,7 +92,7 @@ class TicketDesk:
         if self._by_address is not None and self._by_node is not None:
             self._by_address.take(address_key(wish.device.address), now)
             self._by_node.take("", now)
-        code = await self._code(wish.method)
+        code = await self._code(wish.method, patient=patient)
         now, secret = context.now(), context.token(SECRET_BYTES)
         ticket = Ticket(
             id=code.id,
@@ -114,10 +117,10 @@ class TicketDesk:
         context.metrics.ticket_entered(ticket.method, ticket.state)
         return Held(ticket, secret)
 
-    async def _code(self, method: str) -> PooledCode:
+    async def _code(self, method: str, *, patient: bool) -> PooledCode:
         """The public id and what its QR code says: WeChat's address, or ours for the app."""
         if method == WECHAT and self._codes is not None:
-            return await self._codes.take()
+            return await self._codes.take(patient=patient)
         ticket_id = self._context.token(ID_BYTES)
         return PooledCode(ticket_id, _app_code(self._context, ticket_id), "", self._context.now())
 

@@ -17,6 +17,7 @@ from errors import (
 )
 from flows import confirm, not_me, sessions, tickets
 from flows.authorize import site_of
+from flows.code_pool import NoCodeReady
 from flows.exchange import exchange
 from flows.redirects import checked
 from flows.scan import site_name
@@ -27,10 +28,13 @@ from storage.records import Link, User
 from tickets import State, Ticket
 from translations import Texts
 
+LOADING = "LOADING"  # what the page shows before its ticket's state: the code is being fetched
+LATER = "TICKET"  # stands in links for the id of a ticket that is not there yet (static/login.js)
+
 
 @dataclass(frozen=True, slots=True)
 class _ShownTicket:
-    id: str
+    id: str  # "" while there is none
     state: str
     method: str
     expires_in: int
@@ -87,8 +91,14 @@ class Login(SitePage):
         desk = self.services.desk
         method = self.get_query_argument("method", "") or desk.method
         wish = self._wish(method, self.get_query_argument("next", ""))
+        # A page is sent at once. Its script asks for a code that was not there; without scripts, a link does.
+        patient = bool(self.get_query_argument("wait", ""))
         try:
-            held = await desk.reusable(self.held_tickets(), wish) or await desk.issue(wish)
+            held = await desk.reusable(self.held_tickets(), wish) or await desk.issue(wish, patient=patient)
+        except NoCodeReady:
+            self._render(
+                wish, ticket=_ShownTicket("", LOADING, method, 0, 0), **self._links(method, "", LATER)
+            )
         except (MethodUnavailable, TooManyRequests) as error:
             self._show_problem(wish, error)
         else:
@@ -134,7 +144,7 @@ class Login(SitePage):
         if ticket is None or ticket.state is State.CANCELLED:
             state = State.INVALID if ticket is None else State.CANCELLED
         shown = _ShownTicket(self.get_body_argument("ticket"), state, wish.method, 0, 0)
-        self._render(wish, ticket=shown, reason=error.code)
+        self._render(wish, ticket=shown, reason=error.code, **self._links(wish.method, "", shown.id))
 
     async def _show_code(self, wish: Wish, ticket: Ticket, *, not_yet: bool = False) -> None:
         self._render(
@@ -146,21 +156,26 @@ class Login(SitePage):
                 int(ticket.expires_at - self.context.now()),
                 self.context.settings.ticket.interval,
             ),
-            code_svg=await self.services.drawing.svg(ticket.code),
+            code_svg="" if self._on_phone else await self.services.drawing.svg(ticket.code),
             not_yet=not_yet,
-            demo_link=self._demo_link(ticket) if self.services.demo else None,
-            app_link=self._app_link(ticket),
+            **self._links(ticket.method, ticket.code, ticket.id),
         )
 
-    def _demo_link(self, ticket: Ticket) -> str:
-        """To the emulated phone: WeChat's codes lead there by themselves, the app's by the app's link."""
-        return app_link(self.context, ticket.id) if ticket.method == APP else ticket.code
+    @property
+    def _on_phone(self) -> bool:
+        return self.device.system in PHONES
 
-    def _app_link(self, ticket: Ticket) -> str:
-        """On a phone the app is opened at once: nobody can photograph the screen they hold."""
-        if ticket.method != APP or self.device.system not in PHONES:
-            return ""
-        return app_link(self.context, ticket.id)
+    def _links(self, method: str, code: str, ticket_id: str) -> dict[str, str | None]:
+        """What leads on from the code. On a phone: nobody can photograph the screen they hold.
+
+        The demo's lead to the emulated phone: WeChat's codes by themselves, the app's by the app's link.
+        """
+        opens = app_link(self.context, ticket_id) if method == APP else ""
+        return {
+            "app_link": opens if self._on_phone else "",
+            "picture_link": f"/api/v1/tickets/{ticket_id}/qr.png" if self._on_phone else "",
+            "demo_link": (opens or code) if self.services.demo else None,
+        }
 
     def _show_problem(self, wish: Wish, error: SaomaError) -> None:
         self.set_status(error.status)
@@ -186,6 +201,9 @@ class Login(SitePage):
             "not_yet": False,
             "demo_link": None,
             "app_link": "",
+            "picture_link": "",
+            "on_phone": self._on_phone,
+            "in_wechat": self._on_phone and self.device.browser == "WeChat",
         }
         self.render("login.html", **namespace | shown)
 

@@ -4,6 +4,7 @@ import * as login from "./ticket.js";
 
 const { find, page } = login;
 const GREETING = 1500; // ms
+const LATER = "TICKET"; // stands in links for the id of a ticket that is not there yet (handlers/pages.py)
 
 login.start({
   ways: [login.bySocket, login.byLongPoll, login.byPoll],
@@ -14,11 +15,12 @@ login.start({
     const headers = { "Content-Type": "application/json" };
     return login.call("/api/v1/tickets", signal, { method: "POST", headers, body: JSON.stringify({ method, next }) });
   },
-  picture: ({ id }) => `/api/v1/tickets/${id}/qr.svg`,
+  picture: ({ id }) => `/api/v1/tickets/${id}/qr.${page.dataset.picture}`,
   shown({ id, qr }) {
+    const former = page.dataset.ticket || LATER;
+    for (const link of page.querySelectorAll("[data-follows]")) link.href = link.href.replace(former, id);
     const demo = find(".demo");
-    if (!demo) return;
-    demo.href = page.dataset.method === "app" ? demo.href.replace(page.dataset.ticket, id) : qr; // the demo's codes are links
+    if (demo && page.dataset.method !== "app") demo.href = qr; // the demo's codes are links
   },
   presumed: null,
   told() {},
@@ -46,4 +48,5 @@ login.actions.logout = async (form) => {
 };
 
 const { ticket, expiresIn, interval } = page.dataset;
-login.watch({ id: ticket, expires_in: expiresIn, interval });
+if (ticket) login.watch({ id: ticket, expires_in: expiresIn, interval });
+else login.renew(); // the page did not wait for its code

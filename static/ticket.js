@@ -283,7 +283,7 @@ export async function renew() {
     if (status === 201 && answer) return replaceCode(answer, signal);
     // A problem is the server's own refusal; anything else, a server on its way down or up.
     if (answer?.code || retryAfter) return fail(answer?.code, retryAfter);
-    show("INVALID");
+    if (page.dataset.state !== "LOADING") show("INVALID");
     offline(true);
     await pause(growing(attempt), signal);
   }
@@ -361,7 +361,8 @@ addEventListener("online", back);
 addEventListener("pagehide", begin);
 addEventListener("pageshow", ({ persisted }) => {
   if (!persisted) return;
-  if (ticket.state === null || LIVE.includes(ticket.state)) rewatch();
+  if (!ticket.id) renew();
+  else if (ticket.state === null || LIVE.includes(ticket.state)) rewatch();
   else if (ticket.state === "CONFIRMED") collect();
   else location.reload();
 });

@@ -260,6 +260,8 @@ class Browser:
     async def open_login(self, path: str = "/login") -> str:
         """Opens the login page and returns its ticket's id."""
         page = (await self.get(path)).body.decode()
+        if 'data-state="LOADING"' in page:  # no code was ready: as somebody without scripts goes on
+            page = (await self.get(path + ("&" if "?" in path else "?") + "wait=1")).body.decode()
         found = re.search(r'data-ticket="([^"]+)"', page)
         assert found, page
         self.xsrf = re.search(r'data-xsrf="([^"]+)"', page)[1]  # type: ignore[index]

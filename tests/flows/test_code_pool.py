@@ -16,7 +16,7 @@ from emulator import Emulator
 from emulator.platform import QRCODE_CREATE
 from errors import MethodUnavailable
 from flows import code_pool
-from flows.code_pool import CodePool
+from flows.code_pool import CodePool, NoCodeReady
 from storage.shared import LocalShared
 from tests.flows.world import Clock, until
 from tests.harness import new_account
@@ -336,3 +336,14 @@ async def test_stopping_in_the_middle(emulator: Emulator, make: Make):
     assert pool._filler is not None
     assert pool._filler.cancelled()
     await asyncio.sleep(0.2)
+
+
+async def test_who_does_not_wait_is_told_at_once_and_makes_it_fill(emulator: Emulator, make: Make):
+    pool = make(2)
+    await filled(pool, 2)
+    for _ in range(2):
+        await pool.take(patient=False)
+    with pytest.raises(NoCodeReady):
+        await pool.take(patient=False)
+    await filled(pool, 2)
+    assert await pool.take(patient=False)

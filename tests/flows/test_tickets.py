@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from errors import BadRequest, MethodUnavailable, TicketUnknown, TooManyRequests, TransitionRefused
-from flows.code_pool import PooledCode
+from flows.code_pool import NoCodeReady, PooledCode
 from flows.tickets import TicketDesk, Wish, abandon, look
 from tests.flows.world import START, World, made
 from tickets import Device, State, hash_secret
@@ -21,7 +21,9 @@ class Codes:
     def __init__(self) -> None:
         self.taken = 0
 
-    async def take(self) -> PooledCode:
+    async def take(self, *, patient: bool = True) -> PooledCode:
+        if not patient:
+            raise NoCodeReady
         self.taken += 1
         return PooledCode(f"ticket-{self.taken}", "http://weixin.qq.com/q/1", "gQ", START)
 
@@ -184,3 +186,10 @@ async def test_likely_codes_are_as_long_as_those_that_come(tmp_path, name: str):
         issued = (await tickets.issue(replace(WISH, method="app"))).ticket.code
         assert len(likely["app"]) == len(issued)
         assert len(likely["wechat"]) == len("http://weixin.qq.com/q/02NsyBkR3kcrF10000g07d")
+
+
+async def test_who_does_not_wait_for_a_code_leaves_no_ticket(world: World):
+    tickets, codes = desk(world)
+    with pytest.raises(NoCodeReady):
+        await tickets.issue(WISH, patient=False)
+    assert codes.taken == 0

@@ -58,6 +58,7 @@ class Stage:
     answers_to_exchange: list[int] = field(
         default_factory=list
     )  # statuses before success; 0 cuts the connection
+    loading: bool = False  # the login page comes without a ticket
     problem: dict[str, Any] | None = None  # what ticket creation refuses with
     silent: bool = False  # state is told to nobody any more
     page: dict[str, Any] = field(default_factory=dict)  # more for the templates' namespace
@@ -108,7 +109,7 @@ class Stage:
                 (r"/websocket/(.+)", Socket, {"stage": self}),
                 (r"/api/v1/tickets", Tickets, {"stage": self}),
                 (r"/api/v1/tickets/([^/]+)", State, {"stage": self}),
-                (r"/api/v1/tickets/([^/]+)/qr\.svg", Code, {"stage": self}),
+                (r"/api/v1/tickets/([^/]+)/qr\.(svg|png)", Code, {"stage": self}),
                 (r"/api/v1/tickets/([^/]+)/exchange", Exchange, {"stage": self}),
                 (r"/api/v1/tickets/([^/]+)/abandon", Abandon, {"stage": self}),
             ],
@@ -194,8 +195,11 @@ class Page(Handler):
 
 class LoginPage(Page):
     def namespace(self, texts: Texts) -> dict[str, Any]:
-        ticket = self.stage.issue()
+        ticket = Ticket("", 0, "LOADING") if self.stage.loading else self.stage.issue()
         return {
+            "picture_link": "",
+            "on_phone": False,
+            "in_wechat": False,
             "ticket": SimpleNamespace(
                 id=ticket.id,
                 state=ticket.state,
@@ -203,7 +207,7 @@ class LoginPage(Page):
                 expires_in=self.stage.lifetime,
                 interval=self.stage.interval,
             ),
-            "code_svg": codes.svg(f"http://weixin.qq.com/q/{ticket.id}"),
+            "code_svg": codes.svg(f"http://weixin.qq.com/q/{ticket.id}") if ticket.id else "",
             "problem": None,
             "next": self.get_query_argument("next", ""),
             "demo_link": None,
@@ -233,9 +237,10 @@ class Form(Handler):
 
 
 class Code(Handler):
-    def get(self, id: str) -> None:
-        self.set_header("Content-Type", "image/svg+xml")
-        self.finish(codes.svg(f"http://weixin.qq.com/q/{id}"))
+    def get(self, id: str, kind: str) -> None:
+        text = f"http://weixin.qq.com/q/{id}"
+        self.set_header("Content-Type", "image/svg+xml" if kind == "svg" else "image/png")
+        self.finish(codes.svg(text) if kind == "svg" else codes.png(text))
 
 
 class Tickets(Handler):

@@ -15,5 +15,5 @@ def test_nothing_is_inline_and_the_files_stay_small() -> None:
         assert not re.search(r"<[^>]*\son[a-z]+=", text), template
         assert text.count("<script") == text.count('<script type="module" src='), template
     for name in ("login.js", "ticket.js", "widget.js", "saoma.css"):
-        assert (ROOT / "static" / name).stat().st_size < 12_000, name
+        assert (ROOT / "static" / name).stat().st_size < 13_000, name
     assert (ROOT / "static" / "saoma.js").stat().st_size < 10_000, "other people's pages load it"

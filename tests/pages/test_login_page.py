@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import zxingcpp
 from playwright.async_api import Browser, Page, expect
 
+import codes
 from tests.pages.stage import Stage, address, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -108,7 +110,7 @@ async def test_cancelled_offers_another_scan(page: Page, stage: Stage) -> None:
     await expect(panel(page, "请使用微信扫描二维码登录")).to_be_visible()
     await expect(page.locator("#login")).to_have_attribute("data-ticket", "ticket-2")
     await expect(page.locator(".code img")).to_have_attribute("src", "/api/v1/tickets/ticket-2/qr.svg")
-    await expect(page.locator(".code img")).to_have_attribute("alt", "登录二维码")
+    await expect(page.locator(".code img")).to_have_attribute("alt", "登录二维码：请用手机微信扫描")
     assert stage.bodies == [{"method": "wechat", "next": "/cart"}]
     # The button that had the focus is gone: the keyboard is at the news.
     assert await page.evaluate("document.activeElement.textContent") == "请使用微信扫描二维码登录"
@@ -311,6 +313,110 @@ async def test_the_demo_link_follows_the_code(page: Page, stage: Stage) -> None:
     await button(page, "重新扫码").click()
     link = page.get_by_role("link", name="演示")
     await expect(link).to_have_attribute("href", "http://weixin.qq.com/q/ticket-2")
+
+
+# ---- A page that did not wait for its code
+
+
+async def test_the_code_comes_after_the_page(page: Page, stage: Stage) -> None:
+    stage.loading = True
+    held = asyncio.Event()
+
+    async def hold(route: Any) -> None:
+        await held.wait()
+        await route.continue_()
+
+    await page.route("**/api/v1/tickets", hold)
+    await show(page, stage, next="/cart")
+    await expect(panel(page, "正在获取二维码…")).to_be_visible()
+    await expect(page.get_by_role("img", name="登录二维码")).to_have_count(0)
+    before = await page.locator(".tile").bounding_box()
+    assert before is not None
+    held.set()
+    await expect(panel(page, "请使用微信扫描二维码登录")).to_be_visible()
+    await expect(page.get_by_role("img", name="登录二维码").first).to_be_visible()
+    assert await page.locator(".tile").bounding_box() == before
+    assert stage.bodies == [{"method": "wechat", "next": "/cart"}]
+    await watched(stage)
+    stage.become("CONFIRMED", WEI)
+    await page.wait_for_url("**/?welcome")
+
+
+async def test_no_code_comes_after_the_page(page: Page, stage: Stage) -> None:
+    stage.loading = True
+    stage.problem = {"code": "method_unavailable", "status": 503}
+    await show(page, stage)
+    await expect(panel(page, "登录没有完成")).to_be_visible()
+    await expect(reason(page, "此登录方式暂时不可用。")).to_be_visible()
+    stage.problem = None
+    await button(page, "重试").click()
+    await expect(panel(page, "请使用微信扫描二维码登录")).to_be_visible()
+
+
+async def test_the_server_goes_away_before_the_code_comes(page: Page, stage: Stage) -> None:
+    stage.loading = True
+    await page.route("**/api/v1/tickets", lambda route: route.abort())
+    await show(page, stage)
+    await expect(page.locator("#offline")).to_be_visible()
+    await expect(panel(page, "正在获取二维码…")).to_be_visible()
+    await page.unroute("**/api/v1/tickets")
+    await expect(panel(page, "请使用微信扫描二维码登录")).to_be_visible(timeout=8000)
+
+
+async def test_without_scripts_a_link_asks_for_the_code(browser: Browser, stage: Stage) -> None:
+    stage.loading = True
+    context = await browser.new_context(locale="zh-CN", java_script_enabled=False)
+    page = await context.new_page()
+    await show(page, stage, next="/cart")
+    stage.loading = False
+    await page.get_by_role("link", name="显示二维码").click()
+    await expect(panel(page, "请使用微信扫描二维码登录")).to_be_visible()
+    assert dict(parse_qsl(page.url.partition("?")[2])) == {"wait": "1", "method": "wechat", "next": "/cart"}
+    await context.close()
+
+
+# ---- On a phone
+
+
+@pytest.mark.parametrize("loading", [False, True])
+async def test_links_and_picture_on_a_phone_follow_the_code(page: Page, stage: Stage, loading: bool) -> None:
+    former = "TICKET" if loading else "ticket-1"
+    stage.loading = loading
+    stage.page |= {"on_phone": True, "app_link": f"/open?u=%2Fs%2F{former}"}
+    stage.page["picture_link"] = f"/api/v1/tickets/{former}/qr.png"
+    await show(page, stage, method="app")
+    if not loading:
+        await expect(page.locator(".code img")).to_have_attribute("src", "/api/v1/tickets/ticket-1/qr.png")
+        await watched(stage)
+        stage.become("CANCELLED")
+        await button(page, "重新扫码").click()
+    await expect(panel(page, "请用这部手机上的 saoma 客户端登录")).to_be_visible()
+    ticket = stage.ticket.id
+    picture = f"/api/v1/tickets/{ticket}/qr.png"
+    await expect(page.locator(".code img")).to_have_attribute("src", picture)
+    saved = page.get_by_role("link", name="保存二维码图片")
+    await expect(saved).to_have_attribute("href", stage.origin + picture)
+    await expect(page.locator("#app-link")).to_have_attribute(
+        "href", f"{stage.origin}/open?u=%2Fs%2F{ticket}"
+    )
+    async with page.expect_download() as coming:
+        await saved.click()
+    assert (await coming.value).suggested_filename == "login.png"
+
+
+async def test_in_wechat_the_code_is_a_picture_to_press(page: Page, stage: Stage) -> None:
+    stage.page |= {"on_phone": True, "in_wechat": True, "picture_link": "/api/v1/tickets/ticket-1/qr.png"}
+    await show(page, stage)
+    await expect(panel(page, "长按识别二维码登录")).to_be_visible()
+    await expect(page.locator(".code img")).to_have_attribute(
+        "alt", "登录二维码：请长按，再选择识别图中二维码"
+    )
+    drawn, shown = await page.locator(".code img").evaluate("img => [img.naturalWidth, img.clientWidth]")
+    modules = re.search(r'viewBox="0 0 ([0-9]+)', codes.svg("http://weixin.qq.com/q/ticket-1"))
+    assert modules
+    assert drawn / int(modules[1]) >= 3
+    assert shown / int(modules[1]) >= 3
+    await expect(page.get_by_role("link", name="保存二维码图片")).to_have_count(0)
 
 
 # ---- What people do

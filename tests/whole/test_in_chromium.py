@@ -221,8 +221,9 @@ async def test_wechats_api_slow_and_down(browser, tmp_path, storage_url, expect_
             await whole.server.codes.take()
         async with a_page(browser) as unlucky:
             response = await unlucky.goto(whole.base_url + "/login")
-            assert response.status == 503
-            await expect(unlucky.locator("#login")).to_have_attribute("data-state", "PROBLEM")
+            assert response.status == 200
+            await expect_state(unlucky, "FAILED")
+            await expect(unlucky.locator(".reasons .chosen")).to_have_text("此登录方式暂时不可用。")
             whole.emulator.platform.heal()
             await unlucky.wait_for_timeout(2500)
             await log_in(unlucky, whole, whole.person(2))
