@@ -9,13 +9,14 @@ from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
 from errors import Forbidden
-from flows import admin
+from flows import admin, pictures
 from flows.administer import By
 from flows.sessions import Current
 from handlers.account import AccountHandler
 from storage.records import User
 
 ADMIN = "/admin"
+ID_END = 5  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,18 @@ class AdminHandler(AccountHandler):
         zone = ZoneInfo(self.context.settings.site.timezone)
         return f"{datetime.fromtimestamp(at, zone):%Y-%m-%d %H:%M:%S}" if at else ""
 
+    def known_name(self, user: User) -> str:
+        """What tells people apart where the platform tells no names: the remark, else the end of an id."""
+        if user.name or user.remark:
+            return user.name or user.remark
+        ids = [known.subject for known in user.identities] or [user.id]
+        return f"{self.shown_name(user)} …{ids[0][-ID_END:]}"
+
     def shown_person(self, user: User) -> ShownPerson:
         return ShownPerson(
             id=user.id,
-            **self.shown(user),
+            name=self.known_name(user),
+            picture=pictures.address(self.context, user),
             remark=user.remark,
             blocked=user.blocked,
             admin=user.admin,

@@ -145,10 +145,10 @@ class Audit(AdminHandler):
         return _ShownEntry(
             time=self.time_words(entry.at),
             admin_id=entry.admin_id,
-            admin=self.shown_name(by) if by is not None else "",
+            admin=self.known_name(by) if by is not None else "",
             action=action_words(self.texts(), entry.action),
             target_id=entry.target,
-            target=self.shown_name(target) if target is not None else entry.target,
+            target=self.known_name(target) if target is not None else entry.target,
             person=target is not None,
             detail=entry.detail,
             address=entry.address,

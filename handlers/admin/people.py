@@ -36,7 +36,6 @@ class ShownLogin:
     site: str
     person_id: str
     person: str  # "" where they are gone
-    picture: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,6 @@ class Delete(AdminHandler):
 
 def shown_login(handler: AdminHandler, login: Login, user: User | None) -> ShownLogin:
     texts = handler.texts()
-    shown = handler.shown(user) if user is not None else {"name": "", "picture": ""}
     return ShownLogin(
         time=handler.time_words(login.at),
         good=login.result == "success",
@@ -203,6 +201,5 @@ def shown_login(handler: AdminHandler, login: Login, user: User | None) -> Shown
         address=login.address,
         site=site_name(handler.context, login.site),
         person_id=login.user_id,
-        person=shown["name"],
-        picture=shown["picture"],
+        person=handler.known_name(user) if user is not None else "",
     )

@@ -304,6 +304,23 @@ async def test_cursors_that_are_not_ours(whole, path):
         assert (await admin.get(f"{path}?cursor={cursor}")).code == 400, cursor
 
 
+async def test_people_without_a_name_can_be_told_apart(whole):
+    """Followers' names come back blank since 2021."""
+    admin = await an_admin(whole)
+    await someone(whole, 1)
+    page = await page_of(admin, "/admin/people")
+    ends = [f"WeChat user …{whole.person(number)[-5:]}" for number in (0, 1)]
+    assert ends[0] in page
+    assert ends[1] in page
+    assert ends[1] in await page_of(admin, "/admin/logins")
+    user = await who(whole, 1)
+    await whole.storage.transact(lambda transaction: transaction.users.set_remark(user.id, "Ground floor"))
+    await page_of(admin, f"/admin/people/{user.id}")
+    await press(admin, f"/admin/people/{user.id}/sign_out")
+    for path in ("/admin/logins", "/admin/audit"):
+        assert "<bdi>Ground floor</bdi>" in await page_of(admin, path)
+
+
 async def test_a_search_that_is_too_long(whole):
     assert (await (await an_admin(whole)).get("/admin/people?q=" + "x" * 201)).code == 400
 
