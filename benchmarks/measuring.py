@@ -24,8 +24,6 @@ class Load:
     requests: int
     per_second: float
     cpu_microseconds: float  # of the server, for a request
-    median_milliseconds: float
-    p99_milliseconds: float
 
 
 class Server:
@@ -67,7 +65,7 @@ def wrk(target: Server, path: str, headers: Mapping[str, str], *, connections: i
     before = target.cpu_seconds()
     said = subprocess.run(  # noqa: S603
         [
-            *(program, "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--latency", *lines),
+            *(program, "-t", "1", "-c", str(connections), "-d", f"{seconds}s", *lines),
             f"http://127.0.0.1:{target.told['port']}{path}",
         ],
         check=True,
@@ -83,8 +81,6 @@ def wrk(target: Server, path: str, headers: Mapping[str, str], *, connections: i
         requests,
         float(_found(r"Requests/sec:\s+([\d.]+)", said)),
         1e6 * cpu / requests,
-        _milliseconds(_found(r"50%\s+(\S+)", said)),
-        _milliseconds(_found(r"99%\s+(\S+)", said)),
     )
 
 
@@ -103,8 +99,3 @@ def _found(pattern: str, text: str) -> str:
     if match is None:
         raise ValueError(f"wrk said something else: {text}")
     return match[1]
-
-
-def _milliseconds(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
