@@ -9,9 +9,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -91,6 +93,7 @@ class Server:
         self._sockets = sockets
         self.port: int = sockets[0].getsockname()[1]
         self.base_url = settings.server.base_url or f"http://127.0.0.1:{self.port}"
+        database = storage
         backing = back(settings, storage, now)
         self._backing = backing
         self._http_client = AsyncHTTPClient(force_instance=True, max_clients=MAX_OUTBOUND)
@@ -102,7 +105,7 @@ class Server:
         self._outbox = Outbox(self.context, signer.logout_token)
         self._control: ControlServer | None = None
         if place := socket_path(settings):
-            control = make_control(self.context, self._outbox, database_of(settings))
+            control = make_control(self.context, self._outbox, database_of(settings), copying(database))
             self._control = ControlServer(place, control)
         self.codes: CodePool | None = None
         self.profiles: ProfileFetcher | None = None
@@ -272,6 +275,22 @@ async def opened(settings: Settings) -> AsyncIterator[Context]:
         yield make_context(settings, base_url, storage, LocalBroker(), time.time)
     finally:
         await storage.close()
+
+
+def copying(database: Storage) -> Callable[[], Awaitable[BinaryIO]]:
+    """How a copy of an SQLite file is made by who has it open."""
+    from storage.sqlite import SqliteStorage
+
+    if not isinstance(database, SqliteStorage):
+        raise TypeError(f"{type(database).__name__} has no file of its own")
+    return database.copy
+
+
+def copy_alone(path: Path) -> BinaryIO:
+    """The same where no server runs. Raises StoreLocked, StoreUnavailable."""
+    from storage.sqlite import copy_of
+
+    return copy_of(path)
 
 
 async def open_storage(settings: Settings) -> Storage:

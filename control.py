@@ -8,10 +8,10 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.httpclient import HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httpserver import HTTPServer
 from tornado.netutil import Resolver
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
@@ -23,6 +23,8 @@ from handlers.control import DATABASE
 NAME = "control.sock"
 MAX_PATH_BYTES = 100  # the system's own limit is little more
 ANSWER_SECONDS = 30.0
+COPY_SECONDS = 3600.0
+MAX_COPY_BYTES = 2**44  # the client wants a limit
 
 log = logging.getLogger("saoma.control")
 
@@ -93,20 +95,48 @@ def _answers(path: Path) -> bool:
 
 async def ask(settings: Settings, method: str, path: str, body: Any = None) -> dict[str, Any] | None:
     """The answer of the server that has the database; None where none runs. Raises CannotAsk."""
+    content = None if body is None else json.dumps(body)
+    response = await _fetch(settings, path, method=method, body=content, request_timeout=ANSWER_SECONDS)
+    if response is None:
+        return None
+    document: dict[str, Any] = json.loads(response.body)
+    if response.code != 200:
+        raise CannotAsk(document["fault"])
+    return document
+
+
+async def ask_for_copy(settings: Settings, file: BinaryIO) -> bool:
+    """Writes the database's copy into the file; False where no server runs. Raises CannotAsk, OSError."""
+    received = _Received(file)
+    response = await _fetch(
+        settings,
+        "/backup",
+        method="POST",
+        body="",
+        request_timeout=COPY_SECONDS,
+        header_callback=received.header,
+        streaming_callback=received.piece,
+    )
+    if response is None:
+        return False
+    if response.code != 200:
+        raise CannotAsk(json.loads(received.fault)["fault"])
+    if received.error is not None:
+        raise received.error
+    return True
+
+
+async def _fetch(settings: Settings, path: str, **request: Any) -> HTTPResponse | None:
     place = socket_path(settings)
     if place is None or len(os.fsencode(place)) > MAX_PATH_BYTES:
         return None
     resolver = _ToSocket(path=place)
-    client = SimpleAsyncHTTPClient(force_instance=True, resolver=resolver)
-    request = HTTPRequest(
-        f"http://localhost{path}",
-        method=method,
-        body=None if body is None else json.dumps(body),
-        headers={DATABASE: quote(database_of(settings))},
-        request_timeout=ANSWER_SECONDS,
-    )
+    client = SimpleAsyncHTTPClient(force_instance=True, resolver=resolver, max_body_size=MAX_COPY_BYTES)
+    headers = {DATABASE: quote(database_of(settings))}
     try:
-        response = await client.fetch(request, raise_error=False)
+        return await client.fetch(
+            HTTPRequest(f"http://localhost{path}", headers=headers, **request), raise_error=False
+        )
     except PermissionError:
         raise CannotAsk(f"{place} belongs to the user that serves: run this command as that user") from None
     except (FileNotFoundError, ConnectionRefusedError):
@@ -115,10 +145,29 @@ async def ask(settings: Settings, method: str, path: str, body: Any = None) -> d
         raise CannotAsk(f"the server that runs does not answer ({type(error).__name__})") from None
     finally:
         client.close()
-    document: dict[str, Any] = json.loads(response.body)
-    if response.code != 200:
-        raise CannotAsk(document["fault"])
-    return document
+
+
+class _Received:
+    """What comes, piece by piece: the copy, or a short text that says why there is none."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._succeeds = False
+        self.fault = b""
+        self.error: OSError | None = None  # kept: raised here, it would be logged with its trace
+
+    def header(self, line: str) -> None:
+        if line.startswith("HTTP/"):
+            self._succeeds = line.split()[1] == "200"
+
+    def piece(self, data: bytes) -> None:
+        if not self._succeeds:
+            self.fault += data
+        elif self.error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.error = error
 
 
 class _ToSocket(Resolver):

@@ -90,6 +90,9 @@ def main(arguments: list[str] | None = None) -> int:
     deliveries.add_argument("--test", metavar="ID", help="send this site's webhook a test event now")
     entering = commands.add_parser("admin-link", help="print a link that makes an admin")
     entering.add_argument("--settings", type=Path, required=True, metavar="FILE")
+    copying = commands.add_parser("backup", help="copy the database while the server runs")
+    copying.add_argument("--settings", type=Path, required=True, metavar="FILE")
+    copying.add_argument("--to", type=Path, required=True, metavar="FILE", help="must not exist yet")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "demo":
@@ -113,6 +116,11 @@ def main(arguments: list[str] | None = None) -> int:
             from admin_link import admin_link
 
             return 0 if asyncio.run(admin_link(settings)) else 1
+        if chosen.command == "backup":
+            logs.set_up(logging.CRITICAL)
+            from backup import backup
+
+            return 0 if asyncio.run(backup(settings, chosen.to)) else 1
         logs.set_up(kind=settings.logs.format)
         asyncio.run(run(settings))
     except FaultySettings as error:

@@ -6,7 +6,7 @@ All faults are reported at once, each with its path and what it should be. An en
 
 from config.faults import FaultySettings
 from config.loading import load, setting_names
-from config.secret_key import read_secret_key
+from config.secret_key import read_secret_key, secret_key_path
 from config.sections import Settings
 
-__all__ = ["FaultySettings", "Settings", "load", "read_secret_key", "setting_names"]
+__all__ = ["FaultySettings", "Settings", "load", "read_secret_key", "secret_key_path", "setting_names"]

@@ -15,8 +15,7 @@ def read_secret_key(settings: Settings) -> bytes:
     """`server.secret_key`, or the one made on the first start and kept beside the database, mode 0600."""
     if configured := settings.server.secret_key.get_secret_value():
         return configured.encode("utf-8")
-    database = settings.sqlite_path
-    path = (database.parent if database else settings.folder / "data") / "secret.key"
+    path = secret_key_path(settings)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -29,6 +28,12 @@ def read_secret_key(settings: Settings) -> bytes:
     if len(key.strip()) < 32:
         raise FaultySettings([f"server.secret_key: {path} should hold 32 characters or more: delete it"])
     return key
+
+
+def secret_key_path(settings: Settings) -> Path:
+    """Where it is kept if it is not in the settings."""
+    database = settings.sqlite_path
+    return (database.parent if database else settings.folder / "data") / "secret.key"
 
 
 def _keep_new_key(path: Path) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote
 
+from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler
 
 from errors import BadRequest, SaomaError
@@ -18,15 +21,19 @@ from handlers.base import ExcInfo
 from storage.records import Notice
 
 DATABASE = "Saoma-Database"  # the header that names the file (percent-encoded): no other server answers
+PIECE_BYTES = 256 * 1024
+
+Copy = Callable[[], Awaitable[BinaryIO]]  # of the database, open to be read
 
 log = logging.getLogger("saoma.control")
 
 
 class ControlHandler(RequestHandler):
-    def initialize(self, context: Context, outbox: Outbox, database: str) -> None:
+    def initialize(self, context: Context, outbox: Outbox, database: str, copy: Copy) -> None:
         self.context = context
         self.outbox = outbox
         self.database = database
+        self.copy = copy
 
     def prepare(self) -> None:
         if unquote(self.request.headers.get(DATABASE, "")) != self.database:
@@ -68,6 +75,20 @@ class AdminLink(ControlHandler):
         self.finish({"link": await admin.new_link(self.context)})
 
 
+class Backup(ControlHandler):
+    async def post(self) -> None:
+        """The database as it is. Who asks writes it: this process may write in few places."""
+        with await self.copy() as file:
+            self.set_header("Content-Type", "application/octet-stream")
+            self.set_header("Content-Length", str(os.fstat(file.fileno()).st_size))
+            try:
+                while piece := file.read(PIECE_BYTES):
+                    self.write(piece)
+                    await self.flush()
+            except StreamClosedError:
+                log.warning("who asked for a copy of the database has gone before its end")
+
+
 def listed(notices: Any) -> dict[str, Any]:
     return {"notices": [shown(notice) for notice in notices]}
 
@@ -88,13 +109,14 @@ def shown(notice: Notice) -> dict[str, Any]:
     }
 
 
-def make_control(context: Context, outbox: Outbox, database: str) -> Application:
-    given = {"context": context, "outbox": outbox, "database": database}
+def make_control(context: Context, outbox: Outbox, database: str, copy: Copy) -> Application:
+    given = {"context": context, "outbox": outbox, "database": database, "copy": copy}
     return Application(
         [
             (r"/webhooks", Webhooks, given),
             (r"/webhooks/test", WebhooksTest, given),
             (r"/admin-link", AdminLink, given),
+            (r"/backup", Backup, given),
         ],
         log_function=lambda _: None,
     )

@@ -6,14 +6,16 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from errors import StoreLocked, StoreUnavailable, TicketUnknown
 from storage import base, codec
 from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Result
 from storage.records import Link, Session
 from storage.sqlite_collection import Collection, assignments, insert
+from storage.sqlite_copy import take_copy
 from storage.sqlite_logs import Audit, KnownBrowsers, Logins
 from storage.sqlite_people import People
 from storage.sqlite_schema import SCHEMA_VERSION, prepare
@@ -43,8 +45,21 @@ def open(path: Path) -> SqliteStorage:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # whoever reads it could read the people
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error}") from error
+    return SqliteStorage(_connect(path, prepare), path)
+
+
+def copy_of(path: Path) -> BinaryIO:
+    """A copy of a file that no server has, of whatever version its schema is; raises as `open` does."""
+    with closing(_connect(path, lambda *_: None)) as connection:
+        return take_copy(connection, path, lambda: None)
+
+
+def _connect(path: Path, prepare: Callable[[sqlite3.Connection, Path], None]) -> sqlite3.Connection:
+    try:
         connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
-    except (OSError, sqlite3.Error) as error:
+    except sqlite3.Error as error:
         raise StoreUnavailable(f"{path}: {error}") from error
     connection.row_factory = sqlite3.Row
     try:
@@ -63,12 +78,13 @@ def open(path: Path) -> SqliteStorage:
     except StoreUnavailable:
         connection.close()
         raise
-    return SqliteStorage(connection)
+    return connection
 
 
 class SqliteStorage(base.Storage):
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
+        self._path = path
         self._transaction = _Transaction(connection)
         self._writer = Writer(connection)
 
@@ -96,6 +112,13 @@ class SqliteStorage(base.Storage):
             self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
         await self.transact(work)
+
+    async def copy(self) -> BinaryIO:
+        """A copy of all there is, made while others are served; to be closed. Raises StoreUnavailable."""
+        copy: BinaryIO = await self._writer.submit_aside(
+            lambda meanwhile: take_copy(self._connection, self._path, meanwhile)
+        )
+        return copy
 
     async def close(self) -> None:
         await self._writer.close()

@@ -2,18 +2,19 @@
 
 One connection only: Debian 12's SQLite 3.40.1 can lose a WAL reset between two of them, and a single writer
 needs no second. Work is a coroutine that waits for nothing but its transaction, so the thread runs it to
-its end in one step.
+its end in one step. Work that takes long, a copy of the file, stands aside between its own steps.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from errors import StoreUnavailable
 
 Result = TypeVar("Result")
 Work = Callable[[], Coroutine[Any, Any, Any]]
+Aside = Callable[[Callable[[], None]], Any]  # is given what to call between its steps
 
 MAX_GROUP = 256  # pieces of work in one transaction; bounds how long the first one waits
 
@@ -31,58 +33,103 @@ log = logging.getLogger("saoma.storage")
 
 
 @dataclass(slots=True)
-class _Job:
-    work: Work
+class _Asked:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class _Job(_Asked):
+    work: Work
+
+
+@dataclass(slots=True, kw_only=True)
+class _AsideJob(_Asked):
+    work: Aside
+
+
 class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._asides: collections.deque[_AsideJob] = collections.deque()
         self._closed = False
+        self._ended = False  # known to the thread alone
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
 
     def submit(self, work: Work) -> asyncio.Future[Any]:
         """A future of the work's outcome, set when it is on the disk. Raises StoreUnavailable once closed."""
+        loop = asyncio.get_running_loop()
+        return self._put(_Job(loop, loop.create_future(), work=work))
+
+    def submit_aside(self, work: Aside) -> asyncio.Future[Any]:
+        """As `submit`, outside of any transaction. `work` calls what it is given often: that serves the
+        others, and raises StoreUnavailable once the store closes.
+        """
+        loop = asyncio.get_running_loop()
+        return self._put(_AsideJob(loop, loop.create_future(), work=work))
+
+    def _put(self, job: _Asked) -> asyncio.Future[Any]:
         if self._closed:
             raise StoreUnavailable("The store is closed.")
-        loop = asyncio.get_running_loop()
-        job = _Job(work, loop, loop.create_future())
         self._jobs.put(job)
         return job.future
 
     async def close(self) -> None:
-        """Finishes what was submitted, then closes the connection."""
+        """Finishes what was submitted, but what stands aside, then closes the connection."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        closing = False
-        while not closing:
-            group: list[_Job] = []
-            job = self._jobs.get()
-            while True:
-                if job is None:
-                    closing = True
-                    break
-                group.append(job)
-                if len(group) == MAX_GROUP:
-                    break
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            if group:
-                self._commit(group)
-                self._deliver(group)
+        while not self._ended:
+            self._serve(self._jobs.get())
+            while self._asides:
+                self._stand_aside(self._asides.popleft())
         self._connection.close()
+
+    def _serve(self, job: _Asked | None) -> None:
+        """Commits the group that this one begins."""
+        group: list[_Job] = []
+        while True:
+            match job:
+                case _Job():
+                    group.append(job)
+                case _AsideJob():
+                    self._asides.append(job)
+                case _:
+                    self._ended = True
+                    break
+            if len(group) == MAX_GROUP:
+                break
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+        if group:
+            self._commit(group)
+            self._deliver(group)
+
+    def _stand_aside(self, job: _AsideJob) -> None:
+        try:
+            self._see_that_it_goes_on()
+            job.result = job.work(self._meanwhile)
+        except BaseException as error:  # whatever it is, the thread goes on
+            job.error = error
+        self._deliver([job])
+
+    def _meanwhile(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._serve(self._jobs.get_nowait())
+        self._see_that_it_goes_on()
+
+    def _see_that_it_goes_on(self) -> None:
+        if self._ended:
+            raise StoreUnavailable("The store is closed.")
 
     def _commit(self, group: list[_Job]) -> None:
         execute = self._connection.execute
@@ -106,8 +153,8 @@ class Writer:
             for job in group:
                 job.error = StoreUnavailable()
 
-    def _deliver(self, group: list[_Job]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    def _deliver(self, group: Sequence[_Asked]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Asked]] = {}
         for job in group:
             by_loop.setdefault(job.loop, []).append(job)
         for loop, jobs in by_loop.items():
@@ -137,7 +184,7 @@ def _run_to_end(coroutine: Coroutine[Any, Any, Result]) -> Result:
     raise RuntimeError("work may wait for nothing but its transaction")
 
 
-def _settle(jobs: list[_Job]) -> None:
+def _settle(jobs: list[_Asked]) -> None:
     for job in jobs:
         if job.future.done():  # cancelled: the caller has gone
             continue

@@ -40,10 +40,11 @@ OURS = (
     "control",
     "notices",
     "admin_link",
+    "backup",
 )
 
 # The command line and what it starts; of these one room picks drivers, and one asks Redis about itself.
-STARTING = ("server", "composition", "check", "demo", "control", "notices", "admin_link")
+STARTING = ("server", "composition", "check", "demo", "control", "notices", "admin_link", "backup")
 PICKING = ("composition", "check")
 
 # What brings time, chance, processes or the network with it.
