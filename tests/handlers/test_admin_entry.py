@@ -14,7 +14,7 @@ import pytest
 
 from admin_link import admin_link
 from composition import opened
-from flows.admin import LIFETIME, PATH, look
+from flows.admin import FRESH_SECONDS, LIFETIME, PATH, look
 from tests.handlers.operators import an_admin, audit, page_of, press, someone, who
 from tests.handlers.relying_party import SITE
 from tests.harness import Browser, Child, Whole, free_port, new_account, running, write_settings
@@ -90,6 +90,10 @@ async def test_the_cookie(whole, capsys):
     assert morsel.value == token_of(path)
     assert (morsel["httponly"], morsel["samesite"], morsel["path"]) == (True, "Strict", "/")
     assert 0 < int(morsel["max-age"]) <= LIFETIME
+
+
+def test_ten_minutes():
+    assert LIFETIME == FRESH_SECONDS == 600
 
 
 @pytest.mark.parametrize("step", ["look", "begin", "confirm", "enter"])

@@ -60,7 +60,7 @@ async def test_a_thousand_people(whole):
 async def test_it_is_sent_while_it_is_read(whole, monkeypatch):
     """What has been read of the store is on its way before the rest is asked for."""
     admin = await an_admin(whole)
-    await crowd(whole, [f"n{n}" for n in range(3 * MAX_PAGE)])
+    await crowd(whole, [f"row-{n}" for n in range(3 * MAX_PAGE)])
     order: list[str] = []
     flush, transact = PeopleTable.flush, whole.storage.transact
 
@@ -75,14 +75,14 @@ async def test_it_is_sent_while_it_is_read(whole, monkeypatch):
 
     monkeypatch.setattr(PeopleTable, "flush", flushed)
     monkeypatch.setattr(whole.storage, "transact", read)
-    assert len(await table(admin, PEOPLE, q="n")) == 1 + 3 * MAX_PAGE
+    assert len(await table(admin, PEOPLE, q="row-")) == 1 + 3 * MAX_PAGE
     assert order == ["read", "sent"] * 3 + ["sent"]  # the end of the answer is the last piece
 
 
 async def test_a_table_that_breaks_off_is_no_whole_one(whole, monkeypatch, expect_log):
     expect_log(r"people\.csv broke off")
     admin = await an_admin(whole)
-    await crowd(whole, [f"n{n}" for n in range(3 * MAX_PAGE)])
+    await crowd(whole, [f"row-{n}" for n in range(3 * MAX_PAGE)])
     transact, reads = whole.storage.transact, 0
 
     async def broken(work):
@@ -95,7 +95,7 @@ async def test_a_table_that_breaks_off_is_no_whole_one(whole, monkeypatch, expec
 
     monkeypatch.setattr(whole.storage, "transact", broken)
     with pytest.raises(HTTPStreamClosedError):  # the connection ends before the table does
-        await press(admin, PEOPLE, q="n")
+        await press(admin, PEOPLE, q="row-")
 
 
 FORMULAS = [

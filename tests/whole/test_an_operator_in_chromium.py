@@ -1,15 +1,19 @@
-"""As a new operator would, without the manual: from the admin link to a blocked person and the log on disk."""
+"""As a new operator would, without the manual: from the link to a blocked person and the log on disk."""
 
 from __future__ import annotations
 
 import csv
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from admin_link import admin_link
+from tests.handlers.operators import an_admin, press, someone, who
+from tests.handlers.relying_party import SITE
 from tests.harness import Whole, running
 from tests.whole.test_in_chromium import a_page
 
@@ -73,3 +77,39 @@ async def test_from_the_link_to_the_log(
             for room in ("网站", "设置", "概览"):
                 await rooms.get_by_role("link", name=room).click()
                 await expect(rooms.locator("[aria-current=page]")).to_have_text(room)
+
+
+PAGES = ("", "/people", "/people/{id}", "/people/{id}/delete", "/logins", "/sites", "/settings", "/audit")
+LOOKS = [
+    pytest.param({"viewport": {"width": 1280, "height": 900}}, "zh-CN", id="light desktop"),
+    pytest.param({"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}, "en", id="dark phone"),
+]
+
+
+@pytest.mark.parametrize(("options", "language"), LOOKS)
+async def test_everybody_can_use_it(
+    browser: Browser, tmp_path: Path, options: dict[str, Any], language: str
+) -> None:
+    """WCAG 2.2 AA by axe, and no page that is wider than its window."""
+    async with running(tmp_path, wechat={"pool_size": 3}, sites=[SITE]) as whole:
+        admin = await an_admin(whole)
+        await someone(whole, 1)
+        other = await who(whole, 1)
+        await press(admin, f"/admin/people/{other.id}/remark", remark="备注" * 100)
+        await press(admin, f"/admin/people/{other.id}/block")
+        async with a_page(browser, **options) as page:
+            cookies = [
+                {"name": name, "value": value, "url": whole.base_url} for name, value in admin.cookies.items()
+            ]
+            await page.context.add_cookies(cast(Any, cookies))
+            for path in PAGES:
+                address = f"{whole.base_url}/admin{path.format(id=other.id)}"
+                await page.goto(f"{address}?lang={language}")
+                await expect(page.locator("html")).to_have_attribute("lang", language)
+                found = await Axe().run(
+                    page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}
+                )
+                assert len(found.response["passes"]) > 10, "axe looked at the page"
+                assert not found.response["violations"], (path, found.generate_report())
+                width = await page.evaluate("document.documentElement.scrollWidth")
+                assert width <= options["viewport"]["width"], path
