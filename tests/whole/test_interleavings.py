@@ -28,11 +28,14 @@ from flows.context import Context
 from flows.exchange import Collected, exchange
 from flows.follow import followed, unfollowed
 from flows.scan import Outcome, scanned
+from flows.session_memory import SessionMemory
 from flows.tickets import abandon, revoke_pending
 from storage import mongodb, redis, sqlite
 from storage.base import Storage, Transaction
 from storage.records import Session
+from storage.shared import LocalShared
 from storage.split import SplitStorage
+from storage.watched import WatchedStorage
 from tests.app.keys import AUDIENCE, ISSUER, SECRET
 from tests.flows.world import CATALOGUES
 from tests.harness import new_account, settings_for
@@ -62,17 +65,19 @@ class Clock:
 class Node:
     context: Context
     login: AppLogin
+    memory: SessionMemory
 
 
 def make_nodes(folder: Path, storages: list[Storage], clock: Clock) -> list[Node]:
     document = {"app": {"issuer": ISSUER, "key": SECRET}}
     key = import_key(SECRET)
+    shared = LocalShared(clock)
     nodes = []
     for storage in storages:
         context = Context(
             settings=settings_for(new_account(), "http://127.0.0.1:9", folder, document),
             base_url="https://login.example.com",
-            storage=storage,
+            storage=WatchedStorage(storage, shared),
             broker=LocalBroker(),
             catalogues=CATALOGUES,
             now=clock,
@@ -80,7 +85,8 @@ def make_nodes(folder: Path, storages: list[Storage], clock: Clock) -> list[Node
             random=os.urandom,
             mac=lambda purpose, value: sha256(f"{purpose}:{value}".encode()).hexdigest(),
         )
-        nodes.append(Node(context, AppLogin(context, Policy(ISSUER, AUDIENCE, algorithms_of(key)), key)))
+        login = AppLogin(context, Policy(ISSUER, AUDIENCE, algorithms_of(key)), key)
+        nodes.append(Node(context, login, SessionMemory(context, shared)))
     return nodes
 
 
@@ -308,6 +314,8 @@ class Login(RuleBasedStateMachine):
             assert scanner.provider == name.split()[0]
             assert collected.user.identity(scanner.provider, scanner.subject) is not None
             current = await sessions.current(self.nodes[0].context, collected.token)
+            for node in self.nodes:
+                assert await node.memory.current([collected.token]) == current, "remembered otherwise"
             if current is None:
                 continue
             alive[name].append(collected)
