@@ -23,7 +23,11 @@ login.start({
     if (demo && page.dataset.method !== "app") demo.href = qr; // the demo's codes are links
   },
   presumed: null,
-  told() {},
+  told(state) {
+    const { activeElement } = document;
+    const free = activeElement === document.body || page.contains(activeElement);
+    if (state === "INVALID" && free) find(".refresh").focus({ preventScroll: true });
+  },
   hesitation: 0,
   welcome,
   consumed: welcome, // another tab has collected it: this one is logged in as well

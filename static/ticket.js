@@ -53,14 +53,19 @@ export function show(state, more = "") {
   const focused = document.activeElement;
   page.dataset.state = state;
   const heading = find(`section[data-for~="${state}"] h2`);
-  announcement.textContent = `${heading.textContent} ${more}`;
+  announce(`${heading.textContent} ${more}`);
   // The pressed button is gone: the keyboard goes on from the news.
   if (page.contains(focused) && getComputedStyle(focused).visibility === "hidden") heading.focus();
   errand.told(state);
 }
 
+// Two states may have one text: it is said once.
+function announce(news) {
+  if (announcement.textContent !== news) announcement.textContent = news;
+}
+
 export function offline(isOffline) {
-  if (isOffline && !("offline" in page.dataset)) announcement.textContent = find(".offline").textContent;
+  if (isOffline && !("offline" in page.dataset)) announce(find(".offline").textContent);
   page.toggleAttribute("data-offline", isOffline);
 }
 

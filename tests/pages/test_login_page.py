@@ -132,6 +132,27 @@ async def test_invalid_after_a_scan_waits_for_a_click(page: Page, stage: Stage) 
     await expect(panel(page, "请使用微信扫描二维码登录")).to_be_visible()
 
 
+async def test_the_keyboard_goes_to_the_button_when_the_code_is_over_and_stays_else(
+    page: Page, stage: Stage
+) -> None:
+    focused = "() => document.activeElement.className || document.activeElement.tagName"
+    await show(page, stage)
+    await watched(stage)
+    stage.become("SCANNED", WEI)
+    await expect(panel(page, "扫描成功，请在手机上确认")).to_be_visible()
+    assert await page.evaluate(focused) == "BODY"
+    stage.become("INVALID")
+    await expect(button(page, "点击刷新")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await watched(stage)
+    await page.get_by_role("link", name="English").focus()
+    stage.become("SCANNED", WEI)
+    await expect(panel(page, "扫描成功，请在手机上确认")).to_be_visible()
+    stage.become("INVALID")
+    await expect(panel(page, "二维码已失效，点击刷新")).to_be_visible()
+    await expect(page.get_by_role("link", name="English")).to_be_focused()
+
+
 async def test_refusal_is_explained(page: Page, stage: Stage) -> None:
     stage.answers_to_exchange = [403]
     await show(page, stage)
@@ -234,12 +255,12 @@ async def test_exchange_is_repeated_after_a_cut_connection(page: Page, stage: St
 
 
 async def test_silent_renewals_end_after_three(page: Page, stage: Stage) -> None:
-    stage.lifetime = 0.4
+    stage.lifetime = 0.8
     await show(page, stage)
     await expect(panel(page, "二维码已失效，点击刷新")).to_be_visible(timeout=12000)
     assert len(stage.bodies) == 3
     assert len(stage.tickets) == 4
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(1)
     assert len(stage.tickets) == 4
 
 
