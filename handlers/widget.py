@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 from urllib.parse import urlencode
 
@@ -45,6 +46,8 @@ class Page(PageHandler):
             method=method,
             kept=urlencode([(name, value) for name in values if name != "method" for value in values[name]]),
             reason="",
+            on_phone=self.device.system in PHONES,
+            in_wechat=self.device.system in PHONES and self.device.browser == "WeChat",
             demo=self.services.demo,
         )
 
@@ -69,7 +72,7 @@ class Tickets(ApiHandler):
             "expires_in": int(settings.lifetime),
             "interval": settings.interval,
             "secret": held.secret,
-            "svg": await self.services.drawing.svg(ticket.code),
+            "picture": await self._picture(ticket.code),
             "app_link": "",
         }
         if method == APP and self.device.system in PHONES:
@@ -77,3 +80,15 @@ class Tickets(ApiHandler):
         if self.services.demo:
             document["demo_link"] = app_link(self.context, ticket.id) if method == APP else ticket.code
         self.write_json(document, 201)
+
+    async def _picture(self, code: str) -> str:
+        """The code as an address that carries it: a picture's own could not show whose the ticket is.
+
+        For phones one that can be pressed, recognised and saved.
+        """
+        drawing = self.services.drawing
+        if self.device.system in PHONES:
+            kind, drawn = "png", await drawing.png(code)
+        else:
+            kind, drawn = "svg+xml", (await drawing.svg(code)).encode()
+        return f"data:image/{kind};base64,{base64.b64encode(drawn).decode()}"

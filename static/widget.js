@@ -13,10 +13,11 @@ login.start({
   credentials: "omit",
   proof: () => (secret ? { Authorization: `Ticket ${secret}` } : {}),
   fresh: (signal) => login.post(`/widget/tickets${location.search}`, signal),
-  picture: ({ svg }) => `data:image/svg+xml,${encodeURIComponent(svg)}`,
+  picture: ({ picture }) => picture,
   shown(answer) {
     secret = answer.secret;
     link(find("#app-link"), answer.app_link);
+    link(find("#save"), answer.app_link ? "" : answer.picture);
     link(find(".demo"), answer.demo_link);
   },
   presumed: "WAITING",

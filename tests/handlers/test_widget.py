@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -248,9 +249,10 @@ async def test_from_the_code_to_the_tokens_without_a_cookie(whole):
     frame = Frame(whole)
     made = await frame.fetch(lang="en")
     shown = document(made)
-    assert shown.keys() == {"id", "state", "expires_in", "interval", "secret", "svg", "app_link"}
+    assert shown.keys() == {"id", "state", "expires_in", "interval", "secret", "picture", "app_link"}
     assert (shown["state"], shown["expires_in"]) == ("WAITING", 300)
-    assert shown["svg"].startswith("<svg")
+    drawn = base64.b64decode(shown["picture"].removeprefix("data:image/svg+xml;base64,"))
+    assert drawn.startswith(b"<svg")
     ticket = await whole.ticket(frame.id)
     assert (ticket.client, ticket.site, ticket.language) == ("widget", "shop", "en")
     assert (await whole.scan(frame.id, whole.person())).accepted
@@ -349,6 +351,17 @@ async def test_too_many_codes(tmp_path):
         answer = await Frame(whole).fetch()
         assert (answer.code, document(answer)["code"]) == (429, "too_many_requests")
         assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_phones_get_a_picture_to_press_or_save(whole):
+    phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Mobile/15E148"
+    for browser, saves in ((f"{phone} Safari/604.1", True), (f"{phone} MicroMessenger/8.0.50", False)):
+        frame = Frame(whole)
+        frame.browser.headers = {"User-Agent": browser, "Accept-Language": "en"}
+        page = (await frame.page()).body.decode()
+        assert ('id="save"' in page, "Press the code and hold it" in page) == (saves, not saves)
+        drawn = document(await frame.fetch())["picture"].removeprefix("data:image/png;base64,")
+        assert base64.b64decode(drawn).startswith(b"\x89PNG")
 
 
 async def test_the_app_and_what_opens_it(tmp_path):

@@ -420,9 +420,11 @@ async def test_the_smallest_box_can_be_scanned(browser: Browser, shop: Team) -> 
     zbarimg = shutil.which("zbarimg")
     if zbarimg is None:
         pytest.skip("needs zbarimg (Debian's zbar-tools)")
-    for scheme in ("light", "dark"):
-        async with a_page(browser, shop, viewport={"width": 276, "height": 600}) as page:
+    phone = "Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
+    for scheme, more in (("light", {}), ("dark", {}), ("light", {"user_agent": phone, "locale": "en"})):
+        async with a_page(browser, shop, viewport={"width": 276, "height": 600}, **more) as page:
             await start(page, shop, color_scheme=scheme)
+            await expect(inside(page).locator("#save")).to_have_count(1 if more else 0)
             ticket = await shown_ticket(page)
             assert (await page.locator("#box iframe").bounding_box())["width"] == 260
             room = (
