@@ -101,6 +101,7 @@ async def test_the_name(whole):
     form = urlencode({"name": "小明 <b>", "next": "/account"})
     answer = await browser.post("/profile", form, **FORM)
     assert (answer.code, answer.headers["Location"]) == (303, "/account")
-    assert "小明 &lt;b&gt;" in await page_of(browser)
+    assert "<bdi>小明 &lt;b&gt;</bdi>" in await page_of(browser)
+    assert "Delete everything of 小明 &lt;b&gt;?" in await page_of(browser, "/account/leave")
     evil = urlencode({"name": "x", "next": "https://evil.example"})
     assert (await browser.post("/profile", evil, **FORM)).code == 400

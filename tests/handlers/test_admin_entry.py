@@ -57,7 +57,7 @@ async def test_from_the_terminal_to_the_overview(whole, capsys):
     collected = await whole.log_in(browser, whole.person(), path=f"/login?next={ENTER}")
     assert collected["next"] == ENTER
     page = await page_of(browser, ENTER)
-    assert "an admin?" in page
+    assert "<h1>Make WeChat user an admin?</h1>" in page
     assert not await is_admin(whole), "the page changes nothing"
     answer = await press(browser, ENTER)
     assert (answer.code, answer.headers["Location"]) == (303, "/admin")
