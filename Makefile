@@ -39,7 +39,7 @@ format: $(DEVELOPMENT)
 diagram: env
 	$(VENV)/bin/python -m tickets.diagram docs/architecture.md
 
-# The README's picture, taken of the demo in Debian's Chromium.
+# The README's picture and those of docs/pages.md, taken in Debian's Chromium.
 picture: $(DEVELOPMENT)
 	$(VENV)/bin/python docs/picture.py
 
