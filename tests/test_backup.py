@@ -165,7 +165,8 @@ async def test_a_server_that_stops_does_not_wait_for_the_copy(tmp_path, slow_dis
     settings = await filled(tmp_path, 500)
     storage = sqlite.open(settings.sqlite_path)
     copies = [asyncio.create_task(storage.copy()) for _ in range(2)]
-    await asyncio.sleep(0)
+    while not (tmp_path / "data" / "saoma.db.copying").exists():
+        await asyncio.sleep(0.001)
     last = asyncio.create_task(append(storage, "last"))
     await asyncio.sleep(0)
     await storage.close()
