@@ -98,8 +98,7 @@ async def people_and_operators(browser: Browser, whole: Whole) -> None:
     for number, other_person in enumerate(whole.emulator.platform.people):
         if number:
             other = whole.browser()
-            ticket_id = await other.open_login()
-            await whole.scan(ticket_id, other_person)
+            await whole.scan(await other.open_login(), other_person)
     person = whole.person()
     entry = urlsplit(await admin.new_link(whole.server.context)).path
     async with a_page(browser, WIDE) as page, a_page(browser, PHONE, user_agent=WECHAT) as phone:
