@@ -188,3 +188,13 @@ LISTEN = """() => {
   const listen = () => said.push(region.textContent.trim());
   new MutationObserver(listen).observe(region, { childList: true, characterData: true, subtree: true });
 }"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_the_code_is_read_at_200_pixels(page: Page, stage: Stage, theme: Any) -> None:
+    await page.emulate_media(color_scheme=theme)
+    await page.goto(stage.origin + "/login")
+    shrink = "code => Object.assign(code.style, { width: '200px', height: '200px' })"
+    await page.locator(".code").evaluate(shrink)
+    await the_code_is_good(page, stage)
+    assert (await page.locator(".code").bounding_box() or {})["width"] == 200
