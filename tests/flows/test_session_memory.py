@@ -164,7 +164,9 @@ async def _merge_from_the_other_side(here: Remembering, collected: Collected) ->
     other = await here.remembered(1)
     await here.do(lambda t: t.users.set_blocked(other.user.id, True))
     await _profile(here, here.world.person(0), unionid="union")
-    assert await here.current(collected) is not None  # remembered, with the unionid
+    assert await here.asks(collected) > 0
+    assert await here.asks(collected) in (0, 2)
+    assert await here.asks(collected) == 0, "it is remembered, with the unionid"
     await _profile(here, here.world.person(1), unionid="union")
 
 
@@ -228,13 +230,44 @@ async def _set_nickname(here: Remembering, user: User) -> None:
     await _profile(here, here.world.person(), nickname="Mei")
 
 
-@pytest.mark.parametrize("change", [_set_name, _set_nickname], ids=lambda change: change.__name__.strip("_"))
-async def test_a_new_name_shows_at_once(here: Remembering, change: Any):
+async def _set_remark(here: Remembering, user: User) -> None:
+    await here.do(lambda t: t.users.set_remark(user.id, "a remark"))
+
+
+async def _set_admin(here: Remembering, user: User) -> None:
+    await here.do(lambda t: t.users.set_admin(user.id, True))
+
+
+async def _count_login(here: Remembering, user: User) -> None:
+    await here.do(lambda t: t.users.count_login(user.id, "another", now=here.world.clock()))
+
+
+async def _stop_following(here: Remembering, user: User) -> None:
+    """While their sessions are kept."""
+    at = here.world.clock() + 1
+    await here.do(lambda t: t.users.set_unfollowed("wechat", here.world.person(), event_at=at))
+
+
+async def _follow(here: Remembering, user: User) -> None:
+    identity, at = user.identities[0], here.world.clock() + 1
+    await here.do(
+        lambda t: t.users.upsert_identity(
+            "wechat", identity.subject, following=True, event_at=at, new_id="x", now=at
+        )
+    )
+
+
+CHANGES = [_set_name, _set_nickname, _set_remark, _set_admin, _count_login, _stop_following, _follow]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.strip("_"))
+async def test_what_changes_of_a_person_is_told_at_once(here: Remembering, change: Any):
     collected = await here.remembered()
+    before = await here.current(collected)
     await change(here, collected.user)
-    current = await here.current(collected)
-    assert current is not None
-    assert current.user.name == "Mei"
+    after = await here.current(collected)
+    assert after == await sessions.current(here.context, collected.token)
+    assert after != before
 
 
 async def test_logins_are_counted_at_once(here: Remembering):
@@ -243,16 +276,6 @@ async def test_logins_are_counted_at_once(here: Remembering):
     current = await here.current(collected)
     assert current is not None
     assert current.user.login_count == 2
-
-
-async def test_who_keeps_their_session_is_seen_as_not_following(here: Remembering):
-    collected = await here.remembered()
-    await here.do(
-        lambda t: t.users.set_unfollowed("wechat", here.world.person(), event_at=here.world.clock() + 1)
-    )
-    current = await here.current(collected)
-    assert current is not None
-    assert not current.user.identities[0].following
 
 
 # How long it holds.
