@@ -21,7 +21,10 @@ from wechat.api import PlatformError
 from wechat.client import PlatformUnreachable, WechatClient
 
 ID_BYTES = 18  # of a public id: 144 random bits, 24 characters
-EMPTY_POOL_SECONDS = 3.0  # a page waits this long for a code made on the spot
+EMPTY_POOL_SECONDS = 3.0  # whoever is patient waits this long for a code made on the spot
+# A page waits no longer before it is sent without: most answers of WeChat take a tenth of a second, and
+# whoever has no scripts need not ask twice.
+MOMENT_SECONDS = 0.7
 MAX_PARALLEL = 4  # codes made at once
 FIRST_PAUSE = 1.0  # seconds after a failure, doubled up to
 LONGEST_PAUSE = 60.0
@@ -95,19 +98,19 @@ class CodePool:
     async def take(self, *, patient: bool = True) -> PooledCode:
         """A code for one ticket. Raises MethodUnavailable where WeChat gives none in time.
 
-        `patient` False: raises NoCodeReady at once where none is waiting.
+        `patient` False: raises NoCodeReady where it cannot be had in a moment.
         """
         self._wanted.set()
         while (waiting := await self._shared.pop(QUEUE)) is not None:
             code = _read(waiting)
             if self._fresh(code):
                 return code
-        if not patient:
-            raise NoCodeReady
         try:
-            async with asyncio.timeout(EMPTY_POOL_SECONDS), self._spot:
+            async with asyncio.timeout(EMPTY_POOL_SECONDS if patient else MOMENT_SECONDS), self._spot:
                 return await self._make()
         except (TimeoutError, PlatformError, PlatformUnreachable) as error:
+            if not patient:
+                raise NoCodeReady from error
             raise MethodUnavailable("WeChat gives no code just now; try again in a moment.") from error
 
     def _fresh(self, code: PooledCode) -> bool:

@@ -91,7 +91,7 @@ class Login(SitePage):
         desk = self.services.desk
         method = self.get_query_argument("method", "") or desk.method
         wish = self._wish(method, self.get_query_argument("next", ""))
-        # A page is sent at once. Its script asks for a code that was not there; without scripts, a link does.
+        # A page is sent soon. Its script asks for a code that was not there; without scripts, a link does.
         patient = bool(self.get_query_argument("wait", ""))
         try:
             held = await desk.reusable(self.held_tickets(), wish) or await desk.issue(wish, patient=patient)

@@ -41,7 +41,7 @@ async def open_phone(browser: Browser, path: str) -> tuple[str, str, str, str]:
     """The login page's ticket and what its demo link leads to: the phone's address, its page, the code."""
     ticket = await browser.open_login(path)
     page = (await browser.get(path)).body.decode()
-    link = re.search(r'class="demo" href="([^"]+)"', page)
+    link = re.search(r'class="demo"[^>]* href="([^"]+)"', page)
     assert link is not None
     address = html.unescape(link[1])
     opened = await fetch(address)

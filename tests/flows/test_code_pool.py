@@ -338,12 +338,14 @@ async def test_stopping_in_the_middle(emulator: Emulator, make: Make):
     await asyncio.sleep(0.2)
 
 
-async def test_who_does_not_wait_is_told_at_once_and_makes_it_fill(emulator: Emulator, make: Make):
+async def test_who_is_impatient_waits_a_moment_and_makes_it_fill(emulator: Emulator, make: Make):
     pool = make(2)
     await filled(pool, 2)
+    emulator.platform.delay(QRCODE_CREATE, 5, times=9)
     for _ in range(2):
         await pool.take(patient=False)
     with pytest.raises(NoCodeReady):
-        await pool.take(patient=False)
-    await filled(pool, 2)
+        async with asyncio.timeout(code_pool.MOMENT_SECONDS + 2):
+            await pool.take(patient=False)
+    emulator.platform.heal()
     assert await pool.take(patient=False)

@@ -214,7 +214,7 @@ async def test_all_faults_are_told_at_once(tmp_path):
         "wechat.token",
         "wechat.secret",
         "storage.url",
-        "sites.0.secret",
+        "sites.0: should have a secret",
     ):
         assert name in child.output, child.output
     assert "Traceback" not in child.output
