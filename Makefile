@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
+# How many files of tests run at a time.
+WORKERS ?= 2
 
 .PHONY: env run test lint lock format diagram picture
 
@@ -24,7 +26,7 @@ run: env
 	@$(VENV)/bin/python server.py demo $(if $(SETTINGS),--settings $(SETTINGS))
 
 test: $(DEVELOPMENT)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .
