@@ -136,6 +136,7 @@ class Server:
             platform_state = PlatformState(self.context, client, self.codes, deliveries)
         desk = TicketDesk(self.context, self.codes)
         self._drawing = Drawing(desk.likely_codes)
+        self._pictures = Pictures(self.context, settings.wechat.picture_hosts)
         services = Services(
             context=self.context,
             sessions=SessionMemory(self.context, backing.shared),
@@ -143,7 +144,7 @@ class Server:
             drawing=self._drawing,
             peers=Peers(settings.server.trusted_proxies),
             own_hosts=own_hosts(settings, self.port),
-            pictures=Pictures(self.context, self._http_client, settings.wechat.picture_hosts),
+            pictures=self._pictures,
             signer=signer,
             access_tokens=AccessTokens(self.context, client),
             gate=gate,
@@ -229,6 +230,7 @@ class Server:
         if self._relay is not None:
             self._relay.close()
         self._http_client.close()
+        self._pictures.close()
         await self._backing.close()
 
     def _take_what_has_come(self) -> None:

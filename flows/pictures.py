@@ -13,7 +13,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpclient import HTTPRequest
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from errors import NotFound
 from flows.context import Context
@@ -52,13 +53,17 @@ def _key(context: Context, user: User) -> str:
 class Pictures:
     """`hosts` are host[:port] of the platform's picture servers."""
 
-    def __init__(self, context: Context, http: AsyncHTTPClient, hosts: Collection[str]) -> None:
+    def __init__(self, context: Context, hosts: Collection[str]) -> None:
         self._context = context
-        self._http = http
+        # Its own, for the size that it takes.
+        self._http = SimpleAsyncHTTPClient(force_instance=True, max_body_size=MAX_BYTES)
         self._hosts = frozenset(hosts)
         self._slots = asyncio.Semaphore(PARALLEL)
         self._cached: OrderedDict[str, Picture] = OrderedDict()
         self._cached_bytes = 0
+
+    def close(self) -> None:
+        self._http.close()
 
     async def of(self, user_id: str, key: str) -> Picture:
         """The picture behind an address. Raises NotFound for every wrong one, and where there is none."""
@@ -80,29 +85,22 @@ class Pictures:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or parts.netloc not in self._hosts:
             raise NotFound
-        content = bytearray()
-
-        def receive(chunk: bytes) -> None:
-            content.extend(chunk)
-            if len(content) > MAX_BYTES:
-                raise ValueError("too long")
-
         request = HTTPRequest(
             url,
             follow_redirects=False,
             connect_timeout=FETCH_SECONDS,
             request_timeout=FETCH_SECONDS,
-            streaming_callback=receive,
+            decompress_response=False,  # nothing grows on its way in
             user_agent="saoma",
         )
         try:
-            await self._http.fetch(request)
+            content = (await self._http.fetch(request)).body
         except Exception as error:  # a Tornado client may raise many kinds: DNS, TLS, connection, protocol
             log.info("a picture could not be fetched (%s)", type(error).__name__)
             raise NotFound from None
         for mark, content_type in _KINDS.items():
             if content.startswith(mark):
-                return Picture(content_type, bytes(content))
+                return Picture(content_type, content)
         raise NotFound
 
     def _keep(self, url: str, picture: Picture) -> None:
