@@ -28,6 +28,7 @@ from storage.records import Link, User
 from tickets import State, Ticket
 from translations import Texts
 
+AGAIN_SECONDS = 5  # between two looks of a page without scripts
 LOADING = "LOADING"  # what the page shows before its ticket's state: the code is being fetched
 LATER = "TICKET"  # stands in links for the id of a ticket that is not there yet (static/login.js)
 
@@ -91,6 +92,9 @@ class Login(SitePage):
         desk = self.services.desk
         method = self.get_query_argument("method", "") or desk.method
         wish = self._wish(method, self.get_query_argument("next", ""))
+        if again := self.get_query_argument("again", ""):
+            await self._look_again(wish, again)
+            return
         # A page is sent soon. Its script asks for a code that was not there; without scripts, a link does.
         patient = bool(self.get_query_argument("wait", ""))
         try:
@@ -119,10 +123,24 @@ class Login(SitePage):
                 ticket = await tickets.look(self.context, ticket_id, secret)
             except TicketUnknown:
                 ticket = None
-            await self._show_unfinished(wish, ticket, error)
+            await self._show_unfinished(wish, ticket_id, ticket, error)
         else:
             self.put_login_cookies(collected, secret)
             self.redirect(collected.next, status=303)
+
+    async def _look_again(self, wish: Wish, ticket_id: str) -> None:
+        """Somebody without scripts chose to have the page come again by itself until the phone is done."""
+        try:
+            ticket = await tickets.look(self.context, ticket_id, self.ticket_secret(ticket_id))
+        except TicketUnknown as error:
+            await self._show_unfinished(wish, ticket_id, None, error)
+            return
+        if ticket.state in (State.WAITING, State.SCANNED):
+            self.set_header("Refresh", str(AGAIN_SECONDS))
+        if ticket.state in (State.WAITING, State.SCANNED, State.CONFIRMED):
+            await self._show_code(wish, ticket)
+        else:
+            await self._show_unfinished(wish, ticket_id, ticket, TransitionRefused())
 
     def _wish(self, method: str, target: str) -> Wish:
         return Wish(
@@ -134,7 +152,9 @@ class Login(SitePage):
             browser_token=self.browser_token,
         )
 
-    async def _show_unfinished(self, wish: Wish, ticket: Ticket | None, error: SaomaError) -> None:
+    async def _show_unfinished(
+        self, wish: Wish, ticket_id: str, ticket: Ticket | None, error: SaomaError
+    ) -> None:
         """The page as it stands: to be confirmed yet, or over."""
         if ticket is not None and ticket.state in (State.WAITING, State.SCANNED):
             await self._show_code(wish, ticket, not_yet=True)
@@ -143,7 +163,7 @@ class Login(SitePage):
         state = "FAILED"
         if ticket is None or ticket.state is State.CANCELLED:
             state = State.INVALID if ticket is None else State.CANCELLED
-        shown = _ShownTicket(self.get_body_argument("ticket"), state, wish.method, 0, 0)
+        shown = _ShownTicket(ticket_id, state, wish.method, 0, 0)
         self._render(wish, ticket=shown, reason=error.code, **self._links(wish.method, "", shown.id))
 
     async def _show_code(self, wish: Wish, ticket: Ticket, *, not_yet: bool = False) -> None:

@@ -150,3 +150,31 @@ async def test_a_form_without_a_ticket(whole):
     fields = form_of((await browser.get("/login")).body.decode())
     del fields["ticket"]
     assert (await press(browser, fields)).code == 400
+
+
+async def test_the_page_comes_again_by_itself_where_the_person_chose_that(whole):
+    browser = whole.browser(**{"Accept-Language": "en"})
+    page = await browser.get("/login?next=/%3Fa=b")
+    fields = form_of(page.body.decode())
+    assert "Refresh" not in page.headers
+    link = unescape(re.search(r'href="(/login\?again=[^"]+)"', page.body.decode())[1])
+    page = await browser.get(link)
+    assert (page.headers["Refresh"], form_of(page.body.decode())["ticket"]) == ("5", fields["ticket"])
+    await whole.scan(fields["ticket"], whole.person())
+    page = await browser.get(link)
+    assert "Refresh" not in page.headers
+    assert "Your phone has confirmed" in page.body.decode()
+    assert (await browser.get("/api/v1/me")).code == 401  # looking logs nobody in
+    pressed = await press(browser, form_of(page.body.decode()))
+    assert (pressed.code, pressed.headers["Location"]) == (303, "/?a=b")
+
+
+async def test_a_page_that_comes_again_too_late(whole):
+    browser = whole.browser()
+    fields = form_of((await browser.get("/login")).body.decode())
+    whole.clock.pass_(600)
+    page = await browser.get(f"/login?again={fields['ticket']}&method=wechat")
+    assert (page.code, "Refresh" in page.headers) == (404, False)
+    assert 'data-state="INVALID"' in page.body.decode()
+    other = await whole.browser().get(f"/login?again={fields['ticket']}&method=wechat")
+    assert other.code == 404
