@@ -26,7 +26,7 @@ run: env
 	@$(VENV)/bin/python server.py demo $(if $(SETTINGS),--settings $(SETTINGS))
 
 test: $(DEVELOPMENT)
-	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .
