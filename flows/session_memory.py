@@ -23,6 +23,9 @@ MAX_REMEMBERED = 10_000  # sessions; beyond them the longest unused goes
 # Marks tell of every change, except where whoever made it could not renew them: a node that has lost Redis,
 # say, which others still reach. So this is how long those may not know, and no more.
 LIFE_SECONDS = 10.0
+# A store that is away can confirm nobody (security rule 26): what is remembered counts only while the store
+# has answered somebody in this time. So that is one question a second for all sessions together.
+HEARD_SECONDS = 1.0
 AWAY_SECONDS = 1.0  # without marks the database is asked; how long until they are tried again
 
 
@@ -40,7 +43,7 @@ class SessionMemory:
         self._shared = shared
         self._known: OrderedDict[bytes, _Remembered] = OrderedDict()
         self._away_until = 0.0
-        self._store_away = False  # when last asked; then it is asked each time, until it answers
+        self._heard_at = float("-inf")  # when the store was asked last, if it answered then
 
     async def current(self, tokens: Sequence[str]) -> Current | None:
         """The session that one of the tokens stands for; None as in `sessions.current`.
@@ -75,12 +78,13 @@ class SessionMemory:
         return found
 
     async def _ask(self, token: str) -> Current | None:
+        at = self._context.now()
         try:
             found = await sessions.current(self._context, token)
         except StoreUnavailable:
-            self._store_away = True
+            self._heard_at = float("-inf")
             raise
-        self._store_away = False
+        self._heard_at = at
         return found
 
     async def _marks(self, names: Sequence[str]) -> list[str] | None:
@@ -95,9 +99,9 @@ class SessionMemory:
             return None
 
     def _holds(self, known: _Remembered) -> bool:
-        if self._store_away:
-            return False
         now, session = self._context.now(), known.current.session
+        if not self._heard_at <= now < self._heard_at + HEARD_SECONDS:
+            return False
         young = known.at <= now < known.at + LIFE_SECONDS  # a clock that was set back makes nothing younger
         idle = self._context.settings.session.idle
         return young and now < session.expires_at and not sessions.touch_is_due(session, idle, now)

@@ -14,7 +14,7 @@ from errors import StoreUnavailable
 from flows import not_me, session_memory, sessions
 from flows.deliveries import Deliveries
 from flows.exchange import Collected
-from flows.session_memory import LIFE_SECONDS, SessionMemory
+from flows.session_memory import HEARD_SECONDS, LIFE_SECONDS, SessionMemory
 from storage.base import Storage, Transaction
 from storage.records import Profile, Session, User
 from storage.shared import LocalShared
@@ -216,6 +216,7 @@ async def test_what_has_ended_is_refused_at_once(here: Remembering, end: Any):
 async def test_somebody_else_stays_remembered(here: Remembering, end: Any):
     collected, other = await here.remembered(), await here.remembered(1)
     await end(here, collected)
+    await here.memory.current(["somebody else's"])  # the store is there
     assert await here.asks(other) == 0
 
 
@@ -304,10 +305,34 @@ async def test_use_is_noted_when_it_is_due(here: Remembering):
 async def test_the_database_is_asked_again_after_a_while(here: Remembering):
     collected = await here.remembered()
     here.world.clock.pass_(LIFE_SECONDS - 1)
+    await here.memory.current(["somebody else's"])  # the store is there
     assert await here.asks(collected) == 0
     here.world.clock.pass_(1)
+    await here.memory.current(["somebody else's"])
     assert await here.asks(collected) == 1
     assert await here.asks(collected) == 0
+
+
+async def test_a_store_that_has_not_been_heard_of_is_asked(here: Remembering):
+    collected, other = await here.remembered(), await here.remembered(1)
+    here.world.clock.pass_(HEARD_SECONDS)
+    assert await here.asks(collected) == 1
+    assert await here.asks(other) == 0  # one question for all
+
+
+async def test_nobody_passes_once_the_store_is_known_to_be_away(here: Remembering, monkeypatch):
+    collected = await here.remembered()
+
+    async def away(work):
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(here.store, "transact", away)
+        here.world.clock.pass_(HEARD_SECONDS)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await here.current(collected)
+    assert await here.current(collected) is not None
 
 
 async def test_a_clock_that_is_set_back_lengthens_nothing(here: Remembering):
