@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -21,7 +22,8 @@ from config import Settings
 from handlers.control import DATABASE
 
 NAME = "control.sock"
-MAX_PATH_BYTES = 100  # the system's own limit is little more
+MAX_ADDRESS_BYTES = 100  # the system's own limit is little more
+OPEN_FILES = Path("/proc/self/fd")  # Linux has it: a folder that is open has a short name there
 ANSWER_SECONDS = 30.0
 COPY_SECONDS = 3600.0
 MAX_COPY_BYTES = 2**44  # the client wants a limit
@@ -41,6 +43,10 @@ def database_of(settings: Settings) -> str:
 def socket_path(settings: Settings) -> Path | None:
     """None where the store is one that several processes can open."""
     return settings.sqlite_path.parent / NAME if settings.sqlite_path else None
+
+
+class _PathTooLong(OSError):
+    """No socket of this path can be, on this system."""
 
 
 class ControlServer:
@@ -68,29 +74,43 @@ class ControlServer:
             self._path.unlink(missing_ok=True)
 
     def _bind(self) -> socket.socket:
-        if len(os.fsencode(self._path)) > MAX_PATH_BYTES:
-            raise OSError(f"its path is longer than {MAX_PATH_BYTES} bytes")
-        if self._path.is_socket():
-            if _answers(self._path):
-                raise OSError("a server with another database in the same folder has it")
-            self._path.unlink()  # left by a server that was killed
-        listener = socket.socket(socket.AF_UNIX)
-        try:
-            listener.bind(str(self._path))
-            os.chmod(self._path, 0o600)  # before anybody can connect
-            listener.setblocking(False)
-            listener.listen()
-        except OSError:
-            listener.close()
-            raise
-        return listener
+        with _short(self._path) as address:
+            if self._path.is_socket():
+                if _answers(address):
+                    raise OSError("a server with another database in the same folder has it")
+                self._path.unlink()  # left by a server that was killed
+            listener = socket.socket(socket.AF_UNIX)
+            try:
+                listener.bind(address)
+                os.chmod(self._path, 0o600)  # before anybody can connect
+                listener.setblocking(False)
+                listener.listen()
+            except OSError:
+                listener.close()
+                raise
+            return listener
 
 
-def _answers(path: Path) -> bool:
+def _answers(address: str) -> bool:
     with socket.socket(socket.AF_UNIX) as attempt, suppress(OSError):
-        attempt.connect(str(path))
+        attempt.connect(address)
         return True
     return False
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name of the socket that the system takes, however deep its folder lies. Raises OSError."""
+    if len(os.fsencode(path)) <= MAX_ADDRESS_BYTES:
+        yield str(path)
+        return
+    if not OPEN_FILES.is_dir():
+        raise _PathTooLong(f"its path is longer than {MAX_ADDRESS_BYTES} bytes")
+    folder = os.open(path.parent, os.O_DIRECTORY)
+    try:
+        yield str(OPEN_FILES / str(folder) / path.name)
+    finally:
+        os.close(folder)
 
 
 async def ask(settings: Settings, method: str, path: str, body: Any = None) -> dict[str, Any] | None:
@@ -128,23 +148,27 @@ async def ask_for_copy(settings: Settings, file: BinaryIO) -> bool:
 
 async def _fetch(settings: Settings, path: str, **request: Any) -> HTTPResponse | None:
     place = socket_path(settings)
-    if place is None or len(os.fsencode(place)) > MAX_PATH_BYTES:
+    if place is None:
         return None
-    resolver = _ToSocket(path=place)
-    client = SimpleAsyncHTTPClient(force_instance=True, resolver=resolver, max_body_size=MAX_COPY_BYTES)
     headers = {DATABASE: quote(database_of(settings))}
     try:
-        return await client.fetch(
-            HTTPRequest(f"http://localhost{path}", headers=headers, **request), raise_error=False
-        )
+        with _short(place) as address:
+            resolver = _ToSocket(address=address)
+            client = SimpleAsyncHTTPClient(
+                force_instance=True, resolver=resolver, max_body_size=MAX_COPY_BYTES
+            )
+            try:
+                return await client.fetch(
+                    HTTPRequest(f"http://localhost{path}", headers=headers, **request), raise_error=False
+                )
+            finally:
+                client.close()
     except PermissionError:
         raise CannotAsk(f"{place} belongs to the user that serves: run this command as that user") from None
-    except (FileNotFoundError, ConnectionRefusedError):
+    except (FileNotFoundError, ConnectionRefusedError, _PathTooLong):
         return None
     except (OSError, HTTPClientError) as error:
         raise CannotAsk(f"the server that runs does not answer ({type(error).__name__})") from None
-    finally:
-        client.close()
 
 
 class _Received:
@@ -173,10 +197,10 @@ class _Received:
 class _ToSocket(Resolver):
     """Every name leads to the socket."""
 
-    def initialize(self, path: Path) -> None:
-        self._path = str(path)
+    def initialize(self, address: str) -> None:
+        self._address = address
 
     async def resolve(
         self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[tuple[int, Any]]:
-        return [(socket.AF_UNIX, self._path)]
+        return [(socket.AF_UNIX, self._address)]

@@ -68,8 +68,19 @@ async def test_a_server_with_another_database_in_the_same_folder_keeps_its_own(t
         assert await ask(first.server.settings, "GET", "/webhooks") == {"notices": []}
 
 
+async def test_however_deep_its_folder_lies(tmp_path):
+    folder = tmp_path / "/".join(["x" * 90] * 3)
+    folder.mkdir(parents=True)
+    storage = {"url": f"sqlite:{folder}/saoma.db"}
+    async with receiving() as receiver, serving(tmp_path, receiver, storage=storage) as whole:
+        assert await ask(whole.server.settings, "GET", "/webhooks") == {"notices": []}
+        assert (folder / "control.sock").stat().st_mode & 0o777 == 0o600
+    assert not (folder / "control.sock").exists()
+
+
 @pytest.mark.parametrize("case", ["long", "file"])
-async def test_where_it_cannot_be_made_serving_goes_on(tmp_path, expect_log, capsys, case):
+async def test_where_it_cannot_be_made_serving_goes_on(tmp_path, expect_log, capsys, monkeypatch, case):
+    monkeypatch.setattr(control, "OPEN_FILES", tmp_path / "no proc here")
     expect_log("no command can ask this server: .*(path is longer than 100 bytes|Address already in use)")
     folder = "x" * 90 if case == "long" else "data"
     (tmp_path / folder).mkdir()
