@@ -24,7 +24,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from tests.harness import ROOT, free_port
+from tests.harness import ROOT
+from tests.ports import free_port
 
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 UNIT = ROOT / "deploy" / "saoma.service"

@@ -7,7 +7,8 @@ from tornado.netutil import bind_sockets
 
 from composition import Server, open_storage
 from metrics import Metrics
-from tests.harness import Child, free_port, new_account, running, settings_for, write_settings
+from tests.harness import Child, new_account, running, settings_for, write_settings
+from tests.ports import free_port
 
 
 async def test_one_login(tmp_path):

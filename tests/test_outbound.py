@@ -18,7 +18,7 @@ from tornado.web import Application
 import outbound
 from outbound import NotReached, Outbound, is_fit
 from tests.certificate import self_signed
-from tests.harness import free_port
+from tests.ports import free_port
 from tests.receiver import receiving
 
 REFUSED = "refused: private address; see server.allowed_networks"

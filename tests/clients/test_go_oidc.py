@@ -11,7 +11,8 @@ import pytest
 from tests.clients.programs import NotHere, go_program, skip, started
 from tests.clients.sites import LOOPBACK, SECRET, eventually, site
 from tests.clients.visitor import Visitor
-from tests.harness import free_port, running
+from tests.harness import running
+from tests.ports import free_port
 
 SOURCES = Path(__file__).parent / "go"
 

@@ -15,7 +15,8 @@ import pytest
 from tests.clients.programs import APACHE_MODULES, NotHere, find_apache, skip, started
 from tests.clients.sites import LOOPBACK, SECRET, eventually, site
 from tests.clients.visitor import Page, Visitor
-from tests.harness import free_port, running
+from tests.harness import running
+from tests.ports import free_port
 
 CONFIGURATION = Path(__file__).parent / "apache" / "apache.conf"
 PAGE = """<h1>Hello <!--#echo encoding="entity" var="OIDC_CLAIM_name" --></h1>

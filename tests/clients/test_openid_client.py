@@ -13,7 +13,8 @@ import pytest
 from tests.clients.programs import NotHere, npm_packages, skip, started
 from tests.clients.sites import SECRET, site
 from tests.clients.visitor import Visitor
-from tests.harness import Whole, free_port, running
+from tests.harness import Whole, running
+from tests.ports import free_port
 
 SOURCES = Path(__file__).parent / "node"
 

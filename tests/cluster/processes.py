@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from tests.certificate import self_signed
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 20.0
@@ -35,13 +36,6 @@ def find_nginx() -> str:
     if program is None:
         raise NoNginx("nginx is not on PATH (Debian's nginx)")
     return program
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def dies_with_us(how: signal.Signals) -> Callable[[], None]:

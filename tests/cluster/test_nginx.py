@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.cluster.processes import Nginx, free_port
+from tests.cluster.processes import Nginx
 from tests.cluster.site import SiteBrowser, client
+from tests.ports import free_port
 
 
 class Stub:

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, expect
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
-from tornado.netutil import bind_sockets
 
 from tests.harness import Browser as Client
 from tests.harness import Whole, document, running
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -46,13 +46,6 @@ navigator.mediaDevices.getUserMedia = async () => {
   return stream;
 };
 """
-
-
-def free_port() -> int:
-    socket = bind_sockets(0, "127.0.0.1")[0]
-    port: int = socket.getsockname()[1]
-    socket.close()
-    return port
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ from tornado.httpclient import AsyncHTTPClient
 
 from tests.clients.programs import ROOT, NotHere, find, skip, started
 from tests.clients.visitor import Visitor
-from tests.harness import Whole, free_port, running
+from tests.harness import Whole, running
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -21,7 +21,7 @@ from composition import make_gate
 from emulator import Attempt, Push
 from flows import relay
 from tests.flows.world import until
-from tests.harness import Whole, document, free_port, running
+from tests.harness import Whole, document, running
 from wechat.callback import Mode
 from wechat.replies import text_reply
 from wechat.xml import MAX_BYTES
@@ -259,11 +259,13 @@ async def test_logins_go_on_beside_a_flood_for_the_backend(
 
 async def test_logins_go_on_while_the_backend_is_away(tmp_path, expect_log):
     expect_log(f"{TROUBLE} gives no answer .ConnectionRefusedError")
-    url = f"http://127.0.0.1:{free_port()}/own"
-    async with relaying(tmp_path, quick, forward_url=url) as (whole, _):
-        flood = asyncio.gather(*(whole.post(push) for push in messages(whole)))
-        check_waits(await log_in_meanwhile(whole))
-        attempts = await flood
+    with socket.socket() as bound:  # and nobody listens
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}/own"
+        async with relaying(tmp_path, quick, forward_url=url) as (whole, _):
+            flood = asyncio.gather(*(whole.post(push) for push in messages(whole)))
+            check_waits(await log_in_meanwhile(whole))
+            attempts = await flood
         check_answers(attempts)
         assert {attempt.answer for attempt in attempts} == {b"success"}
 

@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from handlers.authz import IDENTITY
-from tests.cluster.processes import free_port
 from tests.gate.processes import proxy, shipped
 from tests.gate.protected import ProtectedSite, ask, spoofs
 from tests.harness import Answer, Browser, Whole, running
+from tests.ports import free_port
 
 
 def _caddy(folder: Path, port: int, node: int, site: int) -> AbstractAsyncContextManager[None]:

@@ -12,10 +12,11 @@ import pytest
 
 from handlers.authz import IDENTITY
 from storage.records import User
-from tests.cluster.processes import Nginx, free_port
+from tests.cluster.processes import Nginx
 from tests.cluster.site import SiteBrowser, client
 from tests.gate.protected import BODY, ProtectedSite, ask, plain, spoofs
 from tests.harness import Browser, Whole, running
+from tests.ports import free_port
 
 
 class GateNginx(Nginx):

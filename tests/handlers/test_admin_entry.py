@@ -17,7 +17,8 @@ from composition import opened
 from flows.admin import FRESH_SECONDS, LIFETIME, PATH, look
 from tests.handlers.operators import an_admin, audit, page_of, press, someone, who
 from tests.handlers.relying_party import SITE
-from tests.harness import Browser, Child, Whole, free_port, new_account, running, write_settings
+from tests.harness import Browser, Child, Whole, new_account, running, write_settings
+from tests.ports import free_port
 from tests.test_control import settings_of
 from wechat.callback import Mode
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.handlers.attacks import Attack
-from tests.harness import Child, Wire, free_port, new_account, write_settings
+from tests.harness import Child, Wire, new_account, write_settings
+from tests.ports import free_port
 
 BODY = b"<xml>" + b"x" * 10_000_000
 TIMES = 50

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.building import alone
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "tests" / "ferretdb"
@@ -33,7 +34,7 @@ class MongodbServer:
         self._command = command
         self._folder = Path(tempfile.mkdtemp(prefix="saoma-mongodb-"))
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = _free_port()
+        self._port = free_port()
 
     @property
     def url(self) -> str:
@@ -139,13 +140,6 @@ def _build_ferretdb() -> Path:
         if former.is_dir() and former != program.parent and (former / "ferretdb").exists():
             shutil.rmtree(former, ignore_errors=True)
     return program
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

@@ -20,6 +20,7 @@ from tornado.web import Application, RequestHandler
 
 from emulator import Emulator
 from tests.harness import Whole, new_account, running
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -272,13 +273,6 @@ async def test_killed_between_event_and_exchange(browser, tmp_path):
         server.send_signal(signal.SIGTERM)
         await asyncio.to_thread(server.wait)
         await emulator.stop()
-
-
-def free_port() -> int:
-    socket = bind_sockets(0, "127.0.0.1")[0]
-    port = socket.getsockname()[1]
-    socket.close()
-    return port
 
 
 async def start_server(file: Path, port: int) -> subprocess.Popen[bytes]:

@@ -16,7 +16,8 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from emulator import Emulator
 from emulator.phone import scan_fields, subscribe_fields
 from emulator.platform import CALLBACK_IP, QRCODE_CREATE, STABLE_TOKEN
-from tests.harness import CALLBACK, Browser, Child, document, free_port, new_account, write_settings
+from tests.harness import CALLBACK, Browser, Child, document, new_account, write_settings
+from tests.ports import free_port
 from tests.whole.test_flows import backend
 from wechat.replies import SUCCESS
 

@@ -17,7 +17,8 @@ from emulator import Emulator
 from flows import people
 from tests.handlers.relying_party import SITE, RelyingParty
 from tests.handlers.test_app import APP, bearer
-from tests.harness import Browser, Child, document, free_port, new_account, running
+from tests.harness import Browser, Child, document, new_account, running
+from tests.ports import free_port
 from tests.receiver import LOOPBACK, SECRET, Message, Receiver, receiving
 from tests.whole.test_killed import Site
 from tests.whole.test_nodes import cluster
