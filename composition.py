@@ -71,7 +71,7 @@ IDLE_SECONDS = 20.0  # for a request's headers, and between two requests
 BODY_SECONDS = 10.0
 SWEEP_SECONDS = 300.0
 DRAIN_SECONDS = 6.0
-MAX_OUTBOUND = 100  # calls to WeChat and for keys and pictures at once; the relay has its own
+MAX_OUTBOUND = 100  # calls to WeChat and for keys at once; relay and pictures have their own
 
 log = logging.getLogger("saoma")
 

@@ -17,20 +17,22 @@ SHOWN_LOGINS = 20
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    sessions: Sequence[Session]  # the newest first
+    sessions: Sequence[Session]  # that are alive, the newest first
     logins: Sequence[Login]  # the newest first
 
 
 async def overview(context: Context, current: Current) -> Overview:
-    async def work(transaction: Transaction) -> Overview:
-        now, idle = context.now(), context.settings.session.idle
-        stored = await transaction.sessions.of_user(current.user.id, now=now)
-        alive = [session for session in stored if now < session.last_used_at + idle]
-        wanted = LoginFilter(user_id=current.user.id)
-        page = await transaction.logins.find(wanted, limit=SHOWN_LOGINS)
-        return Overview(alive, page.logins)
+    return await context.storage.transact(
+        lambda transaction: overview_of(transaction, context, current.user.id)
+    )
 
-    return await context.storage.transact(work)
+
+async def overview_of(transaction: Transaction, context: Context, user_id: str) -> Overview:
+    now, idle = context.now(), context.settings.session.idle
+    stored = await transaction.sessions.of_user(user_id, now=now)
+    alive = [session for session in stored if now < session.last_used_at + idle]
+    page = await transaction.logins.find(LoginFilter(user_id=user_id), limit=SHOWN_LOGINS)
+    return Overview(alive, page.logins)
 
 
 async def end_one(context: Context, current: Current, session_id: str) -> None:

@@ -63,33 +63,25 @@ async def enter(context: Context, token: str, current: Current, address: str) ->
         if link is None or not may_enter(link, current):
             raise NotFound("This link is no longer valid.")
         await transaction.users.set_admin(current.user.id, True)
-        await record(transaction, context, current.user.id, "became_admin", current.user.id, address=address)
+        own = current.user.id
+        await transaction.audit.append(new_entry(context, own, "became_admin", own, address=address))
         await transaction.links.use(link.token_hash, now=context.now())
 
     await context.storage.transact(work)
 
 
-async def record(
-    transaction: Transaction,
-    context: Context,
-    admin_id: str,
-    action: str,
-    target: str,
-    *,
-    address: str,
-    detail: str = "",
-) -> None:
-    """A line of the audit log, in the same work as what is done."""
-    await transaction.audit.append(
-        AuditEntry(
-            id=context.token(ENTRY_ID_BYTES),
-            at=context.now(),
-            admin_id=admin_id,
-            action=action,
-            target=target,
-            detail=detail[:MAX_DETAIL],
-            address=address,
-        )
+def new_entry(
+    context: Context, admin_id: str, action: str, target: str, *, address: str, detail: str = ""
+) -> AuditEntry:
+    """A line for the audit log, to be appended in the same work as what is done."""
+    return AuditEntry(
+        id=context.token(ENTRY_ID_BYTES),
+        at=context.now(),
+        admin_id=admin_id,
+        action=action,
+        target=target,
+        detail=detail[:MAX_DETAIL],
+        address=address,
     )
 
 

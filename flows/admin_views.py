@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from errors import BadRequest, NotFound
 from flows import cursors
+from flows.account import Overview, overview_of
 from flows.context import Context
 from flows.outbox import newest
 from storage.base import MAX_PAGE, MAX_SEARCH_TEXT, Transaction
-from storage.records import AuditEntry, Login, LoginFilter, Notice, Session, Tally, User
+from storage.records import AuditEntry, Login, LoginFilter, Notice, Tally, User
 
 HOUR = 3600
 ROWS = 50  # of a list on one page
-PERSON_LOGINS = 20
 SITE_NOTICES = 10
 
 PEOPLE = "people"  # the lists that cursors belong to
@@ -52,8 +52,7 @@ class AuditPage:
 @dataclass(frozen=True, slots=True)
 class Person:
     user: User
-    sessions: Sequence[Session]  # that are alive, the newest first
-    logins: Sequence[Login]  # the newest first
+    overview: Overview
 
 
 async def now(context: Context) -> Now:
@@ -102,11 +101,7 @@ async def person(context: Context, user_id: str) -> Person:
         user = await transaction.users.get(user_id)
         if user is None:
             raise NotFound("There is no such person.")
-        at, idle = context.now(), context.settings.session.idle
-        stored = await transaction.sessions.of_user(user.id, now=at)
-        alive = [session for session in stored if at < session.last_used_at + idle]
-        page = await transaction.logins.find(LoginFilter(user_id=user.id), limit=PERSON_LOGINS)
-        return Person(user, alive, page.logins)
+        return Person(user, await overview_of(transaction, context, user.id))
 
     return await context.storage.transact(work)
 

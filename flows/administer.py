@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from errors import BadRequest, Forbidden, NotFound
 from flows import people
-from flows.admin import ENTRY_ID_BYTES, MAX_DETAIL
+from flows.admin import new_entry
 from flows.announce import CAUSE_BYTES
 from flows.context import Context
 from flows.sessions import Current, is_shown
 from storage.base import Transaction
-from storage.records import AuditEntry, User
+from storage.records import User
 
 MAX_REMARK = 500
 
@@ -85,7 +85,7 @@ async def delete(context: Context, by: By, user_id: str) -> None:
 
 async def note(context: Context, by: By, action: str, target: str, detail: str = "") -> None:
     """For what changes nothing stored: a download, a test. Raises Forbidden."""
-    entry = _entry(context, by, action, target, detail)
+    entry = new_entry(context, by.id, action, target, address=by.address, detail=detail)
 
     async def work(transaction: Transaction) -> None:
         await _require_admin(transaction, by)
@@ -105,7 +105,7 @@ async def _change(
     to_others: bool = False,
 ) -> None:
     """`to_others`: nobody does it to themselves."""
-    entry = _entry(context, by, action, user_id, detail)
+    entry = new_entry(context, by.id, action, user_id, address=by.address, detail=detail)
 
     async def work(transaction: Transaction) -> list[str]:
         acting = await _require_admin(transaction, by)
@@ -128,15 +128,3 @@ async def _require_admin(transaction: Transaction, by: By) -> User:
     if admin is None or not admin.admin or admin.blocked:
         raise Forbidden
     return admin
-
-
-def _entry(context: Context, by: By, action: str, target: str, detail: str) -> AuditEntry:
-    return AuditEntry(
-        id=context.token(ENTRY_ID_BYTES),
-        at=context.now(),
-        admin_id=by.id,
-        action=action,
-        target=target,
-        detail=detail[:MAX_DETAIL],
-        address=by.address,
-    )

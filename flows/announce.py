@@ -137,6 +137,7 @@ def described(context: Context, user: User) -> dict[str, Any]:
 
 
 def identities(user: User) -> list[dict[str, Any]]:
+    """How somebody is known to the platforms, in the words of every interface of ours."""
     return [
         {"provider": known.provider, "subject": known.subject, "following": known.following}
         for known in user.identities

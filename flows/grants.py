@@ -8,6 +8,7 @@ from typing import Any
 
 from config.sections import RegisteredSite
 from flows import pictures, sessions
+from flows.announce import identities
 from flows.context import Context
 from flows.sessions import Current
 from flows.signing import Signer
@@ -224,15 +225,11 @@ async def _issued(
 
 def _person(context: Context, user: User) -> Person:
     """Never nameless: since 2021 WeChat tells no names, and a site has to show something."""
-    identities = [
-        {"provider": known.provider, "subject": known.subject, "following": known.following}
-        for known in user.identities
-    ]
     return Person(
         id=user.id,
         previous_ids=user.previous_ids,
         name=user.name or context.catalogues.of("")("WeChat user"),
         picture=pictures.address(context, user),
-        identities=identities,
+        identities=identities(user),
         unionid=user.unionid,
     )

@@ -22,7 +22,6 @@ class _ShownSession:
     device: str
     address: str
     site: str
-    method: str
     since: str
     used: str
 
@@ -31,7 +30,6 @@ class _ShownSession:
 class _ShownLogin:
     time: str
     result: str  # "success", or the code of the refusal
-    method: str
     device: str
     address: str
     site: str
@@ -83,7 +81,6 @@ class Account(AccountHandler):
             device=self.device_words(session.browser, session.system),
             address=session.address,
             site=site_name(self.context, session.site) if session.site else "",
-            method=session.provider,
             since=self.time_words(session.created_at),
             used=self.time_words(session.last_used_at),
         )
@@ -92,7 +89,6 @@ class Account(AccountHandler):
         return _ShownLogin(
             time=self.time_words(login.at),
             result=login.result,
-            method=login.method,
             device=self.device_words(login.browser, login.system),
             address=login.address,
             site=site_name(self.context, login.site),

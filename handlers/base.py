@@ -16,6 +16,7 @@ from tornado.web import HTTPError, RequestHandler
 import logs
 from errors import SaomaError, TicketUnknown, TooManyRequests
 from flows import pictures, sessions
+from flows.announce import identities
 from flows.confirm import KNOWN_SECONDS
 from flows.context import Context
 from flows.exchange import Collected
@@ -236,11 +237,7 @@ class BaseHandler(RequestHandler):
 
     def described(self, user: User) -> dict[str, Any]:
         """What the person and their programs are told of them."""
-        identities = [
-            {"provider": known.provider, "subject": known.subject, "following": known.following}
-            for known in user.identities
-        ]
-        return {"id": user.id, **self.shown(user), "identities": identities}
+        return {"id": user.id, **self.shown(user), "identities": identities(user)}
 
     # How a failure is told.
 

@@ -221,9 +221,9 @@ class Logout(PageHandler):
 
     async def get(self) -> None:
         given = _single(self.request.query)
-        back = await self._back(given)
-        current = await self.current()
         hinted = await self._hinted(given)
+        back = self._back(given, hinted)
+        current = await self.current()
         if "sid" in hinted and await sessions.end_of_widget(self.context, hinted["sid"]):
             pass  # it had no cookie; another login in this browser is not meant
         elif current is not None and hinted.get("sid") == current.session.id:
@@ -239,7 +239,8 @@ class Logout(PageHandler):
         if not self.acts_on_cookie:
             self.redirect(f"{tokens.LOGOUT}?{_form_query(self.request.body)}", status=303)
             return
-        back = await self._back(_single(self.request.query))
+        given = _single(self.request.query)
+        back = self._back(given, await self._hinted(given))
         await self.sign_out()
         self.redirect(back, status=303)
 
@@ -248,10 +249,10 @@ class Logout(PageHandler):
         hint = given.get("id_token_hint", "")
         return (await self.services.signer.verified(hint) if hint else None) or {}
 
-    async def _back(self, given: dict[str, str]) -> str:
+    def _back(self, given: dict[str, str], hinted: dict[str, Any]) -> str:
         """Where to go afterwards: the site's registered address, else home. Raises Unredirectable."""
         target = given.get("post_logout_redirect_uri", "")
-        audience = (await self._hinted(given)).get("aud", "")
+        audience = hinted.get("aud", "")
         site_id = given.get("client_id", "") or audience
         if audience and audience != site_id:
             raise Unredirectable("This id_token_hint was given to another client.")

@@ -21,7 +21,7 @@ class RingingStorage(base.Storage):
         added: set[str] = set()
 
         async def heard(transaction: Transaction) -> Result:
-            return await work(_Transaction(transaction, added))
+            return await work(cast(Transaction, _Transaction(transaction, added)))
 
         try:
             return await self._storage.transact(heard)
@@ -40,18 +40,14 @@ class RingingStorage(base.Storage):
 
 
 class _Transaction:
+    """The transaction's collections, one of them heard."""
+
     def __init__(self, transaction: Transaction, added: set[str]) -> None:
-        self.users = transaction.users
-        self.sessions = transaction.sessions
-        self.tickets = transaction.tickets
-        self.deliveries = transaction.deliveries
-        self.links = transaction.links
-        self.logins = transaction.logins
-        self.grants = transaction.grants
-        self.outbox = cast(base.Outbox, _Outbox(transaction.outbox, added))
-        self.signing_keys = transaction.signing_keys
-        self.audit = transaction.audit
-        self.known_browsers = transaction.known_browsers
+        self._transaction = transaction
+        self.outbox = _Outbox(transaction.outbox, added)
+
+    def __getattr__(self, collection: str) -> Any:
+        return getattr(self._transaction, collection)
 
 
 class _Outbox:

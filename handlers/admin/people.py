@@ -129,8 +129,8 @@ class Person(AdminHandler):
             since=self.time_words(user.created_at),
             last=self.time_words(user.last_login_at),
             identities=user.identities,
-            sessions=[self._shown_session(session) for session in found.sessions],
-            logins=[shown_login(self, login, user) for login in found.logins],
+            sessions=[self._shown_session(session) for session in found.overview.sessions],
+            logins=[shown_login(self, login, user) for login in found.overview.logins],
             done=action_words(self.texts(), done) if done in Change.ACTIONS else "",
         )
 
