@@ -175,9 +175,10 @@ def verify(token: str, keys: Keys, policy: Policy, now: float) -> Claims:
 def key_id(token: str) -> str | None:
     """The `kid` that the token names, unverified: says which key to look for, nothing more."""
     try:
-        kid = jws.extract_compact(token.encode("ascii")).headers().get("kid")
+        header = jws.extract_compact(token.encode("ascii")).headers()
     except (JoseError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    kid = header.get("kid") if isinstance(header, dict) else None
     return kid if isinstance(kid, str) else None
 
 

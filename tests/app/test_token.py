@@ -35,6 +35,7 @@ from tests.app.keys import (
     PRIVATE,
     SECRET,
     Backend,
+    claims_now,
     encoded,
     private_pem,
     public_pem,
@@ -317,6 +318,13 @@ def test_another_signature_makes_no_other_token():
 def test_key_id_is_what_the_header_names():
     assert key_id(HS256.token(header={"kid": "2026-11"})) == "2026-11"
     assert key_id(HS256.token()) is None
+
+
+@pytest.mark.parametrize("header", ['"alg"', "[]", "1", "null", "{", '{"kid": ["1"]}', '{"kid": {}}'])
+def test_a_header_that_is_no_object_names_none(header):
+    token = HS256.signed(header, json.dumps(claims_now()))
+    assert key_id(token) is None
+    assert is_refused(token)
 
 
 # Keys in the settings.
