@@ -52,8 +52,9 @@ from handlers.metrics import make_metrics
 from handlers.peers import Peers
 from handlers.services import Services
 from metrics import Metrics
-from storage import redis
+from storage import redis, redis_rates
 from storage.base import Storage
+from storage.rates import LocalRates, Rates
 from storage.ringing import RingingStorage
 from storage.shared import LocalShared, Shared
 from storage.split import SplitStorage
@@ -100,7 +101,7 @@ class Server:
         storage = backing.storage
         if any(site.webhook_url or site.backchannel_logout_uri for site in settings.sites):
             storage = RingingStorage(storage, lambda endpoint: self._outbox.wake(endpoint))
-        self.context = make_context(settings, self.base_url, storage, backing.broker, now)
+        self.context = make_context(settings, self.base_url, storage, backing.broker, backing.rates, now)
         signer = Signer(self.context)
         self._outbox = Outbox(self.context, signer.logout_token)
         self._control: ControlServer | None = None
@@ -252,7 +253,12 @@ class Server:
 
 
 def make_context(
-    settings: Settings, base_url: str, storage: Storage, broker: Broker, now: Callable[[], float]
+    settings: Settings,
+    base_url: str,
+    storage: Storage,
+    broker: Broker,
+    rates: Rates,
+    now: Callable[[], float],
 ) -> Context:
     key = read_secret_key(settings)
     return Context(
@@ -260,6 +266,7 @@ def make_context(
         base_url=base_url,
         storage=storage,
         broker=broker,
+        rates=rates,
         catalogues=Catalogues.load(ROOT / "locale"),
         now=now,
         token=secrets.token_urlsafe,
@@ -274,7 +281,7 @@ async def opened(settings: Settings) -> AsyncIterator[Context]:
     storage = await open_storage(settings)
     base_url = settings.server.base_url or f"http://127.0.0.1:{settings.server.port}"
     try:
-        yield make_context(settings, base_url, storage, LocalBroker(), time.time)
+        yield make_context(settings, base_url, storage, LocalBroker(), LocalRates(time.time), time.time)
     finally:
         await storage.close()
 
@@ -314,6 +321,7 @@ class Backing:
     storage: Storage
     broker: Broker
     shared: Shared
+    rates: Rates
     redis: Redis | None = None
 
     async def close(self) -> None:
@@ -329,11 +337,11 @@ def back(settings: Settings, database: Storage, now: Callable[[], float]) -> Bac
     url = settings.redis.url.get_secret_value()
     if not url:
         own = LocalShared(now)
-        return Backing(WatchedStorage(database, own), LocalBroker(), own)
+        return Backing(WatchedStorage(database, own), LocalBroker(), own, LocalRates(now))
     client, node = redis.connect(url), secrets.token_hex(8)
     shared = redis.RedisShared(client, node, settings.wechat.appid)
     storage = WatchedStorage(SplitStorage(database, client), shared)
-    return Backing(storage, RedisBroker(client, node), shared, client)
+    return Backing(storage, RedisBroker(client, node), shared, redis_rates.RedisRates(client, now), client)
 
 
 def make_gate(settings: Settings) -> Gate:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from config.sections import RegisteredSite
 from errors import Forbidden, SaomaError
 from flows.context import Context
-from flows.limits import RateLimit
+from flows.limits import take
+from storage.rates import Rate
 from wechat.api import PlatformError
 from wechat.client import PlatformUnreachable, WechatClient
 
-PER_MINUTE = 60  # for one site; a program asks once in a token's life, and after a rejection
+# For one site; a program asks once in a token's life, and after a rejection.
+RATE = Rate.per_minute("access-tokens", 60)
 CHECK_PAUSE = 10.0  # seconds that what WeChat said of a token stands
 
 log = logging.getLogger("saoma.access_token")
@@ -45,8 +47,6 @@ class AccessTokens:
     def __init__(self, context: Context, client: WechatClient | None) -> None:
         self._context = context
         self._client = client
-        enabled = context.settings.limits.enabled
-        self._rate = RateLimit(rate=PER_MINUTE / 60, capacity=PER_MINUTE) if enabled else None
         self._check: asyncio.Task[None] | None = None
         self._checked_at = 0.0
 
@@ -59,8 +59,7 @@ class AccessTokens:
         """
         if not site.wechat_access_token:
             raise TokenNotForSite
-        if self._rate is not None:
-            self._rate.take(site.id, self._context.now())
+        await take(self._context, RATE, site.id)
         if self._client is None:
             raise TokenUnavailable("WeChat is not set up.")
         try:

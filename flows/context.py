@@ -9,6 +9,7 @@ from broker.base import Broker
 from config import Settings
 from metrics import Metrics
 from storage.base import Storage
+from storage.rates import Rates
 from translations import Catalogues
 
 
@@ -18,6 +19,7 @@ class Context:
     base_url: str  # scheme://host[:port] that browsers and phones use
     storage: Storage
     broker: Broker
+    rates: Rates  # shared with the other nodes where there are any
     catalogues: Catalogues
     now: Callable[[], float]  # Unix seconds
     token: Callable[[int], str]  # that many random bytes, URL-safe

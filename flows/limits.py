@@ -8,6 +8,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from errors import TooManyRequests
+from flows.context import Context
+from storage.rates import Rate, Rates
 
 MAX_KEYS = 100_000  # the buckets kept; the one unused for longest goes first
 
@@ -50,6 +52,20 @@ class RateLimit:
             self._buckets.move_to_end(key)
         if wait := bucket.wait(now):
             raise TooManyRequests(max(1, math.ceil(wait)))
+
+    def give_back(self, key: str) -> None:
+        """As if one had not been taken."""
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.level = min(bucket.capacity, bucket.level + 1.0)
+
+
+async def take(context: Context, rate: Rate, key: str, rates: Rates | None = None) -> None:
+    """Counts one, with the other nodes unless `rates` says otherwise. Raises TooManyRequests."""
+    if not context.settings.limits.enabled:
+        return
+    if wait := await (rates or context.rates).take(rate, key):
+        raise TooManyRequests(max(1, math.ceil(wait)))
 
 
 def address_key(address: str) -> str:

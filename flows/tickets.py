@@ -11,10 +11,11 @@ from errors import MethodUnavailable, TicketUnknown, TransitionRefused
 from flows.authorize import site_of
 from flows.code_pool import ID_BYTES, CodePool, PooledCode
 from flows.context import Context
-from flows.limits import RateLimit, address_key
+from flows.limits import address_key, take
 from flows.redirects import checked
 from flows.transition import moved
 from storage.base import Transaction
+from storage.rates import LocalRates, Rate
 from tickets import Device, Event, State, Ticket, advance, hash_secret
 
 SECRET_BYTES = 32
@@ -57,11 +58,9 @@ class TicketDesk:
         self._context = context
         self._codes = codes
         limits = context.settings.limits
-        self._by_address = self._by_node = None
-        if limits.enabled:
-            per_minute, per_second = limits.tickets_per_address, limits.tickets_per_node
-            self._by_address = RateLimit(rate=per_minute / 60, capacity=per_minute)
-            self._by_node = RateLimit(rate=per_second, capacity=per_second)
+        self._by_address = Rate.per_minute("tickets", limits.tickets_per_address)
+        self._by_node = Rate("tickets", limits.tickets_per_node, limits.tickets_per_node)
+        self._node = LocalRates(context.now)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -85,13 +84,12 @@ class TicketDesk:
 
         `patient` False: NoCodeReady, a MethodUnavailable, where WeChat would have to be asked first.
         """
-        context, now = self._context, self._context.now()
+        context = self._context
         target = checked(wish.next, context.settings.server.allowed_redirects)
         if wish.method not in self.methods:
             raise MethodUnavailable("This way to log in is not set up.")
-        if self._by_address is not None and self._by_node is not None:
-            self._by_address.take(address_key(wish.device.address), now)
-            self._by_node.take("", now)
+        await take(context, self._by_address, address_key(wish.device.address))
+        await take(context, self._by_node, "", self._node)
         code = await self._code(wish.method, patient=patient)
         now, secret = context.now(), context.token(SECRET_BYTES)
         ticket = Ticket(

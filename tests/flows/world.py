@@ -25,6 +25,7 @@ from flows.relay import Relay
 from flows.tickets import Held
 from storage import sqlite
 from storage.base import Storage, Transaction
+from storage.rates import LocalRates
 from storage.records import Login, Session, User
 from tests.harness import new_account, settings_for
 from tickets import Device, Ticket, hash_secret
@@ -223,6 +224,7 @@ async def made(
         base_url="https://login.example.com",
         storage=sqlite.open(folder / "saoma.db"),
         broker=broker,
+        rates=LocalRates(clock),
         catalogues=CATALOGUES,
         now=clock,
         token=secrets.token_urlsafe,

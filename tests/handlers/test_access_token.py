@@ -12,6 +12,7 @@ import pytest
 
 from emulator.platform import CALLBACK_IP, STABLE_TOKEN, TOKEN, ApiError
 from flows import access_token
+from storage.rates import Rate
 from tests.handlers.test_tickets_api import PROBLEM, basic
 from tests.harness import Whole, document, running
 from wechat import client
@@ -154,7 +155,7 @@ async def test_wechat_gives_none(tmp_path, expect_log, trouble):
 
 async def test_each_site_has_a_rate_of_its_own(tmp_path):
     async with lending(tmp_path) as whole:
-        answers = await asyncio.gather(*(asked(whole) for _ in range(access_token.PER_MINUTE + 5)))
+        answers = await asyncio.gather(*(asked(whole) for _ in range(int(access_token.RATE.capacity) + 5)))
         refused = [answer for answer in answers if answer.code == 429]
         assert 1 <= len(refused) <= 5
         assert document(refused[0])["code"] == "too_many_requests"
@@ -165,7 +166,7 @@ async def test_each_site_has_a_rate_of_its_own(tmp_path):
 
 
 async def test_the_rate_can_be_lifted(tmp_path, monkeypatch):
-    monkeypatch.setattr(access_token, "PER_MINUTE", 1)
+    monkeypatch.setattr(access_token, "RATE", Rate.per_minute("access-tokens", 1))
     async with lending(tmp_path, limits={"enabled": False}) as whole:
         assert [(await asked(whole)).code for _ in range(3)] == [200] * 3
 

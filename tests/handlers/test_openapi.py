@@ -21,6 +21,7 @@ from errors import SaomaError
 from flows import access_token, app_login
 from handlers import openapi
 from handlers.cookies import CookieNames
+from storage.rates import Rate
 from tests.handlers.described import (
     OTHER,
     PATH,
@@ -228,7 +229,7 @@ async def test_the_handlers_do_what_is_described_and_all_of_it(tmp_path, expect_
     expect_log("did not answer")
     monkeypatch.setattr("handlers.tickets.MAX_WAIT", 0.02)
     monkeypatch.setattr("wechat.client.RETRY_PAUSES", ())
-    monkeypatch.setattr("flows.access_token.PER_MINUTE", 1)
+    monkeypatch.setattr("flows.access_token.RATE", Rate.per_minute("access-tokens", 1))
     report = await in_trouble(tmp_path)
     async with serving(tmp_path / "all") as whole:
         situations = Situations(whole, asyncio.get_running_loop())

@@ -32,6 +32,7 @@ from flows.session_memory import SessionMemory
 from flows.tickets import abandon, revoke_pending
 from storage import mongodb, redis, sqlite
 from storage.base import Storage, Transaction
+from storage.rates import LocalRates
 from storage.records import Session
 from storage.shared import LocalShared
 from storage.split import SplitStorage
@@ -79,6 +80,7 @@ def make_nodes(folder: Path, storages: list[Storage], clock: Clock) -> list[Node
             base_url="https://login.example.com",
             storage=WatchedStorage(storage, shared),
             broker=LocalBroker(),
+            rates=LocalRates(clock),
             catalogues=CATALOGUES,
             now=clock,
             token=secrets.token_urlsafe,
