@@ -1,86 +1,105 @@
-"""Servers in processes of their own on one core, and a driver on another one."""
+"""Runs of the driver (Go, `driver/`) against servers in turns, and what they say."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-SERVER_CORE, DRIVER_CORE = 0, 1
-TICK = os.sysconf("SC_CLK_TCK")
+from benchmarks.servers import ROOT, Process, WrongAnswers, pinned
+from tests.building import built_by_go
+
+SOURCES = Path(__file__).parent / "driver"
+BUILDS = ROOT / ".cache" / "driver"
+DRIVER_CORE = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to measure."""
+
+    rounds: int  # that count, after one that warms up
+    seconds: float  # of each round, for each server
+
+
+FULL, SHORT = Plan(7, 2.0), Plan(1, 0.25)
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of the driver saw."""
+    """What one run of the driver saw, or the medians of several; milliseconds are those of an operation."""
 
-    requests: int
+    operations: float
     per_second: float
-    cpu_microseconds: float  # of the server, for a request
+    cpu_microseconds: float  # of the server's process, all its threads, for an operation
+    p50: float
+    p90: float
+    p99: float
+    max: float
+    driver_share: float  # of its core that the driver took: at 1 it would be the limit
 
 
-class Server:
-    """A child that says in one line of JSON where it listens, and ends when its standard input does."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        self._process = process
-        self.told: dict[str, Any] = json.loads(process.stdout.readline())
-
-    def cpu_seconds(self) -> float:
-        with open(f"/proc/{self._process.pid}/stat") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
-
-
-@contextmanager
-def server(module: str, *arguments: str) -> Iterator[Server]:
-    """`python -m module arguments…`, on the server's core."""
-    process = subprocess.Popen(  # noqa: S603  # ourselves
-        [sys.executable, "-m", module, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
-    )
-    try:
-        yield Server(process)
-    finally:
-        process.communicate(timeout=30)
-
-
-def wrk(target: Server, path: str, headers: Mapping[str, str], *, connections: int, seconds: int) -> Load:
-    """Asks as fast as it is answered. Raises ValueError where an answer is no 2xx."""
-    program = shutil.which("wrk")
-    if program is None:
-        raise SystemExit("wrk is not on PATH (Debian's wrk)")
-    lines = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
-    before = target.cpu_seconds()
-    said = subprocess.run(  # noqa: S603
-        [
-            *(program, "-t", "1", "-c", str(connections), "-d", f"{seconds}s", *lines),
-            f"http://127.0.0.1:{target.told['port']}{path}",
-        ],
-        check=True,
+def driver(command: str, **options: Any) -> dict[str, Any]:
+    """What the driver says; options are those of its subcommand."""
+    program = built_by_go(SOURCES, BUILDS)
+    given = [part for name, value in options.items() for part in (f"-{name}", str(value))]
+    ended = subprocess.run(  # noqa: S603  # ours
+        [program, command, *given],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {DRIVER_CORE}),
-    ).stdout
-    cpu = target.cpu_seconds() - before
-    if "Non-2xx" in said or "Socket errors" in said:
-        raise ValueError(f"not every answer was good: {said}")
-    requests = int(_found(r"(\d+) requests in", said))
+        preexec_fn=pinned(DRIVER_CORE),
+    )
+    if ended.returncode:
+        raise WrongAnswers(ended.stderr.strip())
+    said: dict[str, Any] = json.loads(ended.stdout)
+    return said
+
+
+def load(server: Process, command: str, **options: Any) -> Load:
+    """A closed loop of the driver's. Raises WrongAnswers where one operation has failed."""
+    before = server.cpu_seconds()
+    said = driver(command, address=server.address, **options)
+    cpu = server.cpu_seconds() - before
+    if said["failures"] or not said["operations"]:
+        raise WrongAnswers(f"{command}: {said['failures']}")
     return Load(
-        requests,
-        float(_found(r"Requests/sec:\s+([\d.]+)", said)),
-        1e6 * cpu / requests,
+        operations=said["operations"],
+        per_second=said["operations"] / said["seconds"],
+        cpu_microseconds=1e6 * cpu / said["operations"],
+        **said["milliseconds"],
+        driver_share=said["driver_cpu_seconds"] / said["seconds"],
+    )
+
+
+def write_requests(file: Path, requests: Iterable[bytes]) -> Path:
+    """For the driver's `replay`."""
+    with file.open("wb") as to:
+        for request in requests:
+            to.write(len(request).to_bytes(4, "big") + request)
+    return file
+
+
+def interleaved(sides: Mapping[str, Callable[[], Load]], rounds: int) -> dict[str, Load]:
+    """The medians of each side; all run once in a round, the other way round in each second one."""
+    seen: dict[str, list[Load]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name in list(sides) if number % 2 else reversed(list(sides)):
+            found = sides[name]()
+            if number:  # the first round warms up
+                seen[name].append(found)
+    return {name: medians(loads) for name, loads in seen.items()}
+
+
+def medians(loads: Sequence[Load]) -> Load:
+    return Load(
+        *(statistics.median(getattr(load, field) for load in loads) for field in Load.__dataclass_fields__)
     )
 
 
@@ -92,10 +111,3 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "python": sys.version.split()[0],
     }
-
-
-def _found(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
-    if match is None:
-        raise ValueError(f"wrk said something else: {text}")
-    return match[1]

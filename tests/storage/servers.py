@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import signal
 import socket
@@ -12,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.building import alone
+from tests.building import NotBuilt, built_by_go
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -111,35 +110,11 @@ def find_command() -> Command:
         return lambda port, folder: [
             *(mongod, "--port", str(port), "--dbpath", str(folder), "--bind_ip", "127.0.0.1", "--quiet")
         ]
-    with alone(BUILDS):
-        program = str(_build_ferretdb())
+    try:
+        program = str(built_by_go(SOURCES, BUILDS))
+    except NotBuilt as missing:
+        raise NoServer(f"mongod is not on PATH, and FerretDB is not here instead: {missing}") from missing
     return lambda port, folder: [program, f"127.0.0.1:{port}", str(folder)]
-
-
-def _build_ferretdb() -> Path:
-    """The program built from these very sources; they name it, so it is built anew when they change."""
-    digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum", "main.go"):
-        digest.update((SOURCES / name).read_bytes())
-    program = BUILDS / digest.hexdigest()[:16] / "ferretdb"
-    if program.exists():
-        return program
-    go = shutil.which("go")
-    if go is None:
-        raise NoServer("neither mongod nor Go (to build FerretDB) is on PATH")
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=BUILDS) as folder:
-        fresh = Path(folder) / "ferretdb"
-        build = subprocess.run(
-            [go, "build", "-trimpath", "-o", str(fresh), "."], cwd=SOURCES, capture_output=True, text=True
-        )
-        if build.returncode:
-            raise NoServer(f"FerretDB could not be built: {build.stderr[-500:]}")
-        fresh.replace(program)
-    for former in BUILDS.iterdir():
-        if former.is_dir() and former != program.parent and (former / "ferretdb").exists():
-            shutil.rmtree(former, ignore_errors=True)
-    return program
 
 
 def _listens(port: int) -> bool:

@@ -1,0 +1,3 @@
+module saoma/benchmarks/driver
+
+go 1.22
