@@ -134,7 +134,7 @@ class Users(ABC):
 
     @abstractmethod
     async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
-        """Counts a login of the person; the same ticket again right after is not counted twice."""
+        """Counts a login of the person; one of the newest few tickets again is not counted twice."""
 
     @abstractmethod
     async def forget(self, user_id: str) -> None:

@@ -29,6 +29,8 @@ class Readable(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
+COUNTED_TICKETS = 8  # of one person: more than they collect in the time that an exchange may be repeated
+
 _TICKET_SCALARS = tuple(f.name for f in fields(Ticket) if f.name not in ("device", "scanner", "state"))
 _PROFILE_FIELDS = tuple(f.name for f in fields(Profile))
 _IDENTITY_SCALARS = tuple(f.name for f in fields(Identity) if f.name != "profile")
@@ -63,6 +65,8 @@ SIGNING_KEY_COLUMNS = _SIGNING_KEY_FIELDS
 _LATER: Row = {
     "scanned_at": 0.0,
     "agreed": False,
+    "number": 0,
+    "wrong_numbers": 0,
     "browser_hash": b"",
     "browser": "",
     "system": "",
@@ -182,6 +186,15 @@ def signing_key_row(key: SigningKey) -> Row:
 
 def signing_key_of(row: Readable) -> SigningKey:
     return SigningKey(**{name: row[name] for name in _SIGNING_KEY_FIELDS})
+
+
+def count_ticket(counted: str, ticket_id: str) -> str | None:
+    """What `last_ticket_id` becomes when the ticket's login is counted; None where it has been counted.
+
+    It has the newest few, a line each: a lost answer is asked for again after the person's next login, too.
+    """
+    known = counted.split("\n") if counted else []
+    return None if ticket_id in known else "\n".join([ticket_id, *known][:COUNTED_TICKETS])
 
 
 def cursor_after(at: float, id: str) -> str:

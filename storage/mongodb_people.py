@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -124,12 +124,17 @@ class People(base.Users):
         return int(await self._users.count_documents({"merged_into": ""}))
 
     async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
-        counted = codec.scalars(last_ticket_id=ticket_id)
-        await self._change(
-            user_id,
-            {"$inc": {"login_count": 1}, "$set": {**counted, **codec.scalars(last_login_at=now)}},
-            unless=counted,
-        )
+        codec.scalars(ticket_id=ticket_id)
+        for _ in range(MAX_TRIES):
+            person = await self._survivor(user_id)
+            if person is None or (counted := codec.count_ticket(person["last_ticket_id"], ticket_id)) is None:
+                return
+            same = {name: person[name] for name in ("_id", "merged_into", "last_ticket_id")}
+            noted = codec.scalars(last_ticket_id=counted, last_login_at=now)
+            result = await self._users.update_one(same, {"$inc": {"login_count": 1}, "$set": noted})
+            if result.matched_count:
+                return
+        raise StoreUnavailable
 
     async def forget(self, user_id: str) -> None:
         person = await self._survivor(user_id)
@@ -207,15 +212,12 @@ class People(base.Users):
         if stored is None or stored["user_id"] != user_id:
             await self._users.delete_one({"_id": user_id, "merged_into": ""})  # forgotten at this moment
 
-    async def _change(self, user_id: str, update: Row, *, unless: Mapping[str, Any] | None = None) -> None:
-        """Applies `update` to the person once, unless they have the values of `unless` already."""
-        unless = unless or {}
+    async def _change(self, user_id: str, update: Row) -> None:
         for _ in range(MAX_TRIES):
             person = await self._survivor(user_id)
-            if person is None or (unless and all(person[name] == value for name, value in unless.items())):
+            if person is None:
                 return
-            guard = {name: {"$ne": value} for name, value in unless.items()}
-            result = await self._users.update_one({"_id": person["_id"], "merged_into": "", **guard}, update)
+            result = await self._users.update_one({"_id": person["_id"], "merged_into": ""}, update)
             if result.matched_count:
                 return
         raise StoreUnavailable

@@ -82,11 +82,14 @@ class People(Collection, base.Users):
         return row["people"] if row else 0
 
     async def count_login(self, user_id: str, ticket_id: str, *, now: float) -> None:
-        self._execute(
-            "UPDATE users SET login_count = login_count + 1, last_login_at = ?, last_ticket_id = ?"
-            " WHERE id = ? AND last_ticket_id <> ?",
-            (now, ticket_id, self._survivor(user_id), ticket_id),
-        )
+        row = self._one("SELECT id, last_ticket_id FROM users WHERE id = ?", self._survivor(user_id))
+        counted = codec.count_ticket(row["last_ticket_id"], ticket_id) if row else None
+        if row is not None and counted is not None:
+            self._execute(
+                "UPDATE users SET login_count = login_count + 1, last_login_at = ?, last_ticket_id = ?"
+                " WHERE id = ?",
+                (now, counted, row["id"]),
+            )
 
     async def forget(self, user_id: str) -> None:
         user_id = self._survivor(user_id)

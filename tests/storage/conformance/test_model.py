@@ -30,7 +30,7 @@ class Model:
     """The contract in its simplest form. People are found by any id they have or had."""
 
     people: dict[str, User] = field(default_factory=dict)
-    last_tickets: dict[str, str] = field(default_factory=dict)
+    counted: dict[str, set[str]] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)  # by ticket
     tickets: dict[str, Ticket] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ class Model:
             older.identities + younger.identities, key=lambda i: (i.created_at, i.provider, i.subject)
         )
         del self.people[younger.id]
-        self.last_tickets[older.id] = self.last_tickets.get(latest.id, "")
+        self.counted[older.id] = self.counted.get(latest.id, set())
         self.put(
             replace(
                 older,
@@ -179,8 +179,9 @@ class Comparison(RuleBasedStateMachine):
     def count(self, n: int, ticket_id: str) -> None:
         user_id = self.some_id(n)
         user = self.model.get(user_id)
-        if user and self.model.last_tickets.get(user.id) != ticket_id:
-            self.model.last_tickets[user.id] = ticket_id
+        counted = self.model.counted.setdefault(user.id, set()) if user else set()
+        if user and ticket_id not in counted:
+            counted.add(ticket_id)
             self.model.put(replace(user, login_count=user.login_count + 1, last_login_at=self.now))
         self.run(self.store.users.count_login(user_id, ticket_id, now=self.now))
 

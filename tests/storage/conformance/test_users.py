@@ -133,6 +133,7 @@ async def test_name_block_and_logins(store: Store) -> None:
         NOW + 1,
     )
     await store.users.count_login(user.id, "ticket 2", now=NOW + 3)
+    await store.users.count_login(user.id, "ticket 1", now=NOW + 4)
     await store.users.set_blocked(user.id, False)
     stored = await store.users.get(user.id)
     assert (stored.blocked, stored.login_count, stored.last_login_at) == (False, 2, NOW + 3)
