@@ -5,6 +5,8 @@ Whatever else goes wrong is a fault of ours and is answered with a bare 500: no 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -18,6 +20,7 @@ class SaomaError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     message: str = "Something went wrong on our side."
+    more: Mapping[str, str | int] = MappingProxyType({})  # further members of the problem
 
     def __init__(self, message: str | None = None) -> None:
         if message is not None:
@@ -55,6 +58,7 @@ class TicketUnknown(SaomaError):
     code = "ticket_unknown"
     status = 404
     message = "This ticket is unknown or has expired."
+    more = MappingProxyType({"state": "INVALID"})
 
 
 class TransitionRefused(SaomaError):

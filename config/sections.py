@@ -116,6 +116,7 @@ class App(_Section):
     jwks_url: OptionalUrl = ""
     algorithms: tuple[Algorithm, ...] = Field((), strict=False)
     link: AppLink = ""
+    number_match: bool = False
 
     @property
     def enabled(self) -> bool:

@@ -10,17 +10,21 @@ from app.keys import KeysUnavailable, RemoteKeys
 from app.token import Claims, Keys, Policy, TokenRefused, key_id, verify
 from errors import Forbidden, LoginRefused, MethodUnavailable, TicketUnknown, Unauthenticated
 from flows.context import Context
-from flows.login_log import note_refusal
+from flows.limits import give_back, take
+from flows.login_log import login_line, note_refusal
 from flows.people import meet
 from flows.scan import site_name
 from flows.tickets import APP
 from flows.transition import moved
 from storage.base import Transaction
+from storage.rates import Rate
 from storage.records import Profile, User
-from tickets import Event, Scanner, Ticket, advance
+from tickets import Event, Scanner, State, Ticket, advance, confirm_by_number
 
 PROVIDER = APP
 MARK_SECONDS = 1200.0  # longer than a token can live
+# Of one person: five, and then none until the first of them is an hour old.
+WRONG_NUMBERS = Rate("wrong numbers", 1 / 3600, 5)
 
 
 class HandleWrong(Forbidden):
@@ -28,6 +32,20 @@ class HandleWrong(Forbidden):
 
     code = "handle_wrong"
     message = "This handle does not belong to this ticket and person."
+
+
+class NumberWrong(Forbidden):
+    """It is not the number that the browser shows, or none was sent."""
+
+    code = "number_wrong"
+
+    def __init__(self, tries_left: int) -> None:
+        super().__init__(
+            "This is not the number on the page."
+            if tries_left
+            else "This is not the number on the page. The login is over: scan a fresh code."
+        )
+        self.more = {"tries_left": tries_left}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,7 @@ class AppLogin:
     async def scan(self, ticket_id: str, person: Claims) -> Scanned:
         """Raises TicketUnknown, TransitionRefused, LoginRefused."""
         context, scanner = self._context, Scanner(PROVIDER, person.subject)
+        number = _number(context.random) if context.settings.app.number_match else 0
 
         async def work(transaction: Transaction) -> Ticket:
             now = context.now()
@@ -68,17 +87,43 @@ class AppLogin:
             user = await self._seen(transaction, person, now)
 
             def change(ticket: Ticket) -> Ticket:
-                return advance(ticket, Event.SCAN, now, scanner=scanner, user_id=user.id)
+                return advance(ticket, Event.SCAN, now, scanner=scanner, user_id=user.id, number=number)
 
             return await moved(transaction, self._context, ticket_id, change, now=now)
 
         ticket = await self._change(ticket_id, person, work)
         return Scanned(ticket, site_name(context, ticket.site), self._handle(ticket_id, scanner).decode())
 
-    async def confirm(self, ticket_id: str, person: Claims, handle: str) -> Ticket:
-        """One token confirms one ticket. Raises as `scan`, and HandleWrong, Unauthenticated."""
+    async def confirm(self, ticket_id: str, person: Claims, handle: str, number: int | None = None) -> Ticket:
+        """One token confirms one ticket. Raises as `scan`, and HandleWrong, Unauthenticated, NumberWrong.
 
-        async def allowed(transaction: Transaction, now: float) -> None:
+        TooManyRequests where the person has sent too many wrong numbers of late.
+        """
+        context, wrong = self._context, False
+        guesses = number is not None and await self._asks_for_number(ticket_id)
+        if guesses:
+            await take(context, WRONG_NUMBERS, person.subject)  # before the answer: many may ask at once
+        try:
+            ticket = await self._confirm(ticket_id, person, handle, number)
+            wrong = ticket.state in (State.SCANNED, State.CANCELLED)
+        finally:
+            if guesses and not wrong:
+                await give_back(context, WRONG_NUMBERS, person.subject)
+        if wrong:
+            raise NumberWrong(ticket.tries_left)
+        return ticket
+
+    async def _confirm(self, ticket_id: str, person: Claims, handle: str, number: int | None) -> Ticket:
+        """As `confirm`, but a wrong number is no error, for what was counted must be stored."""
+        context, scanner = self._context, Scanner(PROVIDER, person.subject)
+
+        async def work(transaction: Transaction) -> Ticket:
+            now = context.now()
+
+            def change(ticket: Ticket) -> Ticket:
+                return confirm_by_number(ticket, number, now, scanner=scanner)
+
+            await self._check(transaction, ticket_id, scanner, handle, change, now)
             user = await transaction.users.by_identity(PROVIDER, person.subject)
             if user is None or user.blocked:
                 raise LoginRefused
@@ -87,43 +132,51 @@ class AppLogin:
             )
             if not first:
                 raise Unauthenticated("The app's token has confirmed another login; it takes a fresh one.")
-
-        return await self._decide(ticket_id, Event.CONFIRM, person, handle, allowed)
-
-    async def cancel(self, ticket_id: str, person: Claims, handle: str) -> Ticket:
-        """Raises as `scan`, and HandleWrong."""
-
-        async def allowed(transaction: Transaction, now: float) -> None:
-            """Anybody who scanned may say no."""
-
-        return await self._decide(ticket_id, Event.CANCEL, person, handle, allowed)
-
-    async def _decide(
-        self,
-        ticket_id: str,
-        event: Event,
-        person: Claims,
-        handle: str,
-        allowed: Callable[[Transaction, float], Awaitable[None]],
-    ) -> Ticket:
-        scanner = Scanner(PROVIDER, person.subject)
-
-        async def work(transaction: Transaction) -> Ticket:
-            now = self._context.now()
-
-            def change(ticket: Ticket) -> Ticket:
-                return advance(ticket, event, now, scanner=scanner)
-
-            # State and person first: who never scanned is told so, whatever handle they made up.
-            change(_app_ticket(await transaction.tickets.get(ticket_id, now=now)))
-            if not hmac.compare_digest(
-                handle.encode("utf-8", "surrogatepass"), self._handle(ticket_id, scanner)
-            ):
-                raise HandleWrong
-            await allowed(transaction, now)
-            return await moved(transaction, self._context, ticket_id, change, now=now)
+            ticket = await moved(transaction, context, ticket_id, change, now=now)
+            if not ticket.tries_left:
+                context.metrics.login(ticket.method, NumberWrong.code)
+                await transaction.logins.append(login_line(context, ticket, user.id, NumberWrong.code, now))
+            return ticket
 
         return await self._change(ticket_id, person, work)
+
+    async def cancel(self, ticket_id: str, person: Claims, handle: str) -> Ticket:
+        """Anybody who scanned may say no. Raises as `scan`, and HandleWrong."""
+        context, scanner = self._context, Scanner(PROVIDER, person.subject)
+
+        async def work(transaction: Transaction) -> Ticket:
+            now = context.now()
+
+            def change(ticket: Ticket) -> Ticket:
+                return advance(ticket, Event.CANCEL, now, scanner=scanner)
+
+            await self._check(transaction, ticket_id, scanner, handle, change, now)
+            return await moved(transaction, context, ticket_id, change, now=now)
+
+        return await self._change(ticket_id, person, work)
+
+    async def _check(
+        self,
+        transaction: Transaction,
+        ticket_id: str,
+        scanner: Scanner,
+        handle: str,
+        change: Callable[[Ticket], Ticket],
+        now: float,
+    ) -> None:
+        # State and person first: who never scanned is told so, whatever handle they made up.
+        change(_app_ticket(await transaction.tickets.get(ticket_id, now=now)))
+        if not hmac.compare_digest(handle.encode("utf-8", "surrogatepass"), self._handle(ticket_id, scanner)):
+            raise HandleWrong
+
+    async def _asks_for_number(self, ticket_id: str) -> bool:
+        """Whether a confirm would be a guess now, and not a repeat."""
+
+        async def work(transaction: Transaction) -> bool:
+            ticket = await transaction.tickets.get(ticket_id, now=self._context.now())
+            return ticket is not None and ticket.state is State.SCANNED and ticket.number != 0
+
+        return await self._context.storage.transact(work)
 
     async def _change(
         self, ticket_id: str, person: Claims, work: Callable[[Transaction], Awaitable[Ticket]]
@@ -161,6 +214,11 @@ class AppLogin:
         return self._context.mac("handle", f"{ticket_id} {scanner.provider} {scanner.subject}").encode(
             "ascii"
         )
+
+
+def _number(random: Callable[[int], bytes]) -> int:
+    """Two digits, each number as likely as another (but for one part in 2^57)."""
+    return 10 + int.from_bytes(random(8)) % 90
 
 
 def _app_ticket(ticket: Ticket | None) -> Ticket:

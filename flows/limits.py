@@ -68,6 +68,12 @@ async def take(context: Context, rate: Rate, key: str, rates: Rates | None = Non
         raise TooManyRequests(max(1, math.ceil(wait)))
 
 
+async def give_back(context: Context, rate: Rate, key: str) -> None:
+    """As if `take` had not counted one."""
+    if context.settings.limits.enabled:
+        await context.rates.give_back(rate, key)
+
+
 def address_key(address: str) -> str:
     """One key for what one subscriber holds: an IPv4 address, an IPv6 network of 64 bits."""
     try:

@@ -33,6 +33,7 @@ class View:
     state: State
     user: User | None = None
     expires_in: float = 0.0
+    number: int = 0  # that the phone must send; 0: none
 
 
 INVALID = View(State.INVALID)
@@ -49,7 +50,7 @@ async def view(context: Context, ticket_id: str, secret: str) -> View:
             return INVALID
         named = ticket.state in _NAMED
         user = await transaction.users.get(ticket.user_id) if named else None
-        return View(ticket.state, user, ticket.expires_at - now)
+        return View(ticket.state, user, ticket.expires_at - now, ticket.shown_number)
 
     return await context.storage.transact(work)
 

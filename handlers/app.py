@@ -16,6 +16,13 @@ class _Decision(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     handle: str = Field(max_length=256)
+    number: int | None = None  # that the browser shows, where scan's answer asks for it
+
+
+_SHOULD_BE = {
+    "handle": "handle: should be the one that scan answered with.",
+    "number": "number: should be the one that the page shows, without quotation marks.",
+}
 
 
 class AppHandler(ApiHandler):
@@ -34,11 +41,12 @@ class AppHandler(ApiHandler):
             self.set_header("WWW-Authenticate", 'Bearer error="invalid_token"')
             raise
 
-    def handle(self) -> str:
+    def decision(self) -> _Decision:
         try:
-            return _Decision.model_validate_json(self.request.body or b"{}").handle
-        except ValidationError:
-            raise BadRequest("handle: should be the one that scan answered with.") from None
+            return _Decision.model_validate_json(self.request.body or b"{}")
+        except ValidationError as error:
+            where = error.errors()[0]["loc"]
+            raise BadRequest(_SHOULD_BE[str(where[0]) if where else "handle"]) from None
 
 
 class Scan(AppHandler):
@@ -46,26 +54,27 @@ class Scan(AppHandler):
         """Answers with what the person must see before saying yes."""
         scanned = await self.app_login.scan(ticket_id, await self.person())
         ticket = scanned.ticket
-        self.write_json(
-            {
-                "state": ticket.state,
-                "site": scanned.site,
-                "browser": ticket.device.browser,
-                "system": ticket.device.system,
-                "address": ticket.device.address,
-                "created": int(ticket.created_at),
-                "handle": scanned.handle,
-            }
-        )
+        seen = {
+            "state": ticket.state,
+            "site": scanned.site,
+            "browser": ticket.device.browser,
+            "system": ticket.device.system,
+            "address": ticket.device.address,
+            "created": int(ticket.created_at),
+            "handle": scanned.handle,
+        }
+        # Never the number itself: that it was read off the page is what it is for.
+        self.write_json(seen | ({"number_match": True} if ticket.number else {}))
 
 
 class Confirm(AppHandler):
     async def post(self, ticket_id: str) -> None:
-        ticket = await self.app_login.confirm(ticket_id, await self.person(), self.handle())
+        person, decision = await self.person(), self.decision()
+        ticket = await self.app_login.confirm(ticket_id, person, decision.handle, decision.number)
         self.write_json({"state": ticket.state})
 
 
 class Cancel(AppHandler):
     async def post(self, ticket_id: str) -> None:
-        ticket = await self.app_login.cancel(ticket_id, await self.person(), self.handle())
+        ticket = await self.app_login.cancel(ticket_id, await self.person(), self.decision().handle)
         self.write_json({"state": ticket.state})

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from tornado.web import HTTPError, RequestHandler
 
 import logs
-from errors import SaomaError, TicketUnknown, TooManyRequests
+from errors import SaomaError, TooManyRequests
 from flows import pictures, sessions
 from flows.announce import identities
 from flows.confirm import KNOWN_SECONDS
@@ -26,7 +26,7 @@ from handlers.device import names_of
 from handlers.services import Services
 from oidc.errors import OAuthError
 from storage.records import User
-from tickets import Device, State
+from tickets import Device
 from tickets.ticket import EXCHANGE_REPEAT_SECONDS, EXTENSION_SECONDS
 from translations import Texts
 
@@ -295,8 +295,8 @@ class ApiHandler(BaseHandler):
             "code": error.code if error else http.HTTPStatus(status).name.lower(),
             "detail": error.message if error else http.HTTPStatus(status).description,
         }
-        if isinstance(error, TicketUnknown):
-            problem["state"] = State.INVALID
+        if error is not None:
+            problem |= error.more
         self.set_header("Content-Type", "application/problem+json")
         self.finish(json.dumps(problem).encode())
 

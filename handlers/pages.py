@@ -40,6 +40,7 @@ class _ShownTicket:
     method: str
     expires_in: int
     interval: float
+    number: int = 0  # for the phone to send; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ class Login(SitePage):
                 ticket.method,
                 int(ticket.expires_at - self.context.now()),
                 self.context.settings.ticket.interval,
+                ticket.shown_number,
             ),
             code_svg="" if self._on_phone else await self.services.drawing.svg(ticket.code),
             not_yet=not_yet,

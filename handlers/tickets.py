@@ -167,7 +167,8 @@ def view_document(handler: ApiHandler, seen: View) -> dict[str, Any]:
     shown = handler.shown(seen.user) if seen.user else None
     if shown is not None and seen.user is not None and seen.user.name and seen.state is State.SCANNED:
         shown["name"] = masked(seen.user.name)  # they have agreed to nothing yet, and others may look on
-    return {"state": seen.state, "user": shown, "expires_in": max(0, int(seen.expires_in))}
+    document = {"state": seen.state, "user": shown, "expires_in": max(0, int(seen.expires_in))}
+    return document | ({"number": seen.number} if seen.number else {})
 
 
 def masked(name: str) -> str:

@@ -86,6 +86,14 @@ function countDown(seconds) {
   if (seconds > 0) setTimeout(countDown, 1000, seconds - 1);
 }
 
+// What the person types into the app, where it asks for that; in words, "" where it does not.
+function showNumber(number) {
+  const line = find(".number");
+  line.hidden = !number;
+  line.querySelector("strong").textContent = number ?? "";
+  return line.hidden ? "" : line.textContent;
+}
+
 // Names and pictures are from strangers.
 export function greet(user) {
   const name = find(".name");
@@ -230,7 +238,7 @@ async function ask(signal, query = "", patience = 8) {
 }
 
 function heard(message) {
-  const { state, user, expires_in: seconds } = message;
+  const { state, user, number, expires_in: seconds } = message;
   const former = ticket.state;
   offline(false);
   if (LIVE.includes(state) && seconds > 0) {
@@ -249,7 +257,7 @@ function heard(message) {
   } else {
     if (state === "SCANNED") greet(user);
     if (state === "CANCELLED") begin();
-    show(state);
+    show(state, showNumber(number));
   }
 }
 

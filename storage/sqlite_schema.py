@@ -120,6 +120,10 @@ CREATE TABLE known_browsers (
 CREATE INDEX known_browsers_by_user ON known_browsers (user_id);
 CREATE INDEX known_browsers_by_end ON known_browsers (expires_at);
 """,
+    """
+ALTER TABLE tickets ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tickets ADD COLUMN wrong_numbers INTEGER NOT NULL DEFAULT 0;
+""",
 )
 SCHEMA_VERSION = len(_VERSIONS)
 

@@ -1,7 +1,17 @@
 """The ticket: one login attempt of one browser. Pure; the table of its states is in `states.py`."""
 
 from tickets.states import FINAL, Event, State
-from tickets.ticket import API, BROWSER, WIDGET, Device, Scanner, Ticket, advance, hash_secret
+from tickets.ticket import (
+    API,
+    BROWSER,
+    WIDGET,
+    Device,
+    Scanner,
+    Ticket,
+    advance,
+    confirm_by_number,
+    hash_secret,
+)
 
 __all__ = [
     "API",
@@ -14,5 +24,6 @@ __all__ = [
     "State",
     "Ticket",
     "advance",
+    "confirm_by_number",
     "hash_secret",
 ]

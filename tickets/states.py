@@ -25,7 +25,7 @@ class Event(StrEnum):
     CANCEL = "cancel"  # that person said no
     EXCHANGE = "exchange"  # the holder of the secret collects the login
     ABANDON = "abandon"  # the holder of the secret wants another code (换个账号)
-    REVOKE = "revoke"  # the server takes it back: the person unfollowed, was blocked, said "not me"
+    REVOKE = "revoke"  # the server takes it back: an unfollow, a block, a "not me", too many wrong numbers
 
 
 # INVALID is no row of the table: it is the answer about tickets that are not (any longer) there.

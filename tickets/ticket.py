@@ -18,6 +18,8 @@ WIDGET = "widget"
 EXTENSION_SECONDS = 60.0
 # A lost answer: the holder of the secret may collect again for this long; the first session is replaced.
 EXCHANGE_REPEAT_SECONDS = 60.0
+# With so many wrong numbers sent, a scan counts for nothing any more.
+MAX_WRONG_NUMBERS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,24 @@ class Ticket:
     user_id: str = ""
     browser_hash: bytes = b""  # SHA-256 of the device cookie that the browser brought; b"": it had none
     agreed: bool = False  # the person said yes on their phone; else the scan alone was taken for it
+    number: int = 0  # that the browser shows and the phone must send; 0: none is asked for
+    wrong_numbers: int = 0  # sent so far
     scanned_at: float = 0.0
     confirmed_at: float = 0.0
     consumed_at: float = 0.0
 
     def expired(self, now: float) -> bool:
         return now >= self.expires_at
+
+    @property
+    def tries_left(self) -> int:
+        """How many wrong numbers it would still bear, the last of which ends it."""
+        return MAX_WRONG_NUMBERS - self.wrong_numbers
+
+    @property
+    def shown_number(self) -> int:
+        """What the holder of the secret is shown, while the phone may send it; 0: nothing."""
+        return self.number if self.state is State.SCANNED else 0
 
     def held_by(self, secret: str) -> bool:
         """Whether `secret` is this ticket's, compared in constant time."""
@@ -83,11 +97,13 @@ def advance(
     scanner: Scanner | None = None,
     user_id: str = "",
     agreed: bool = True,
+    number: int = 0,
 ) -> Ticket:
     """The ticket after `event`; the same object where the event is a repeat.
 
-    `scanner` is required for the events of the person with the phone, `user_id` for `scan`; `agreed` False is
-    for a `confirm` that nobody was asked for.
+    `scanner` is required for the events of the person with the phone, `user_id` for `scan`; `number` is what
+    has to come with the `confirm` after it (`confirm_by_number`); `agreed` False is for a `confirm` that
+    nobody was asked for.
     Raises TicketUnknown past the expiry, TransitionRefused for a wrong state or another identity.
     """
     if ticket.expired(now):
@@ -104,7 +120,24 @@ def advance(
     if target is None:
         raise TransitionRefused(f"A {ticket.state} ticket does not allow {event}.")
     entered = _entered(replace(ticket, state=target), event, now, scanner, user_id)
+    if event is Event.SCAN:
+        return replace(entered, number=number)
     return replace(entered, agreed=agreed) if event is Event.CONFIRM else entered
+
+
+def confirm_by_number(ticket: Ticket, number: int | None, now: float, *, scanner: Scanner) -> Ticket:
+    """The ticket after a `confirm` that brings `number` (None: it brings none).
+
+    It is CONFIRMED where that is the ticket's or none is asked for. Else it is SCANNED still, a wrong number
+    counted, or CANCELLED by the last of MAX_WRONG_NUMBERS. Raises as `advance`.
+    """
+    confirmed = advance(ticket, Event.CONFIRM, now, scanner=scanner)
+    if confirmed is ticket or ticket.number in (0, number):
+        return confirmed
+    if number is None:
+        return ticket
+    counted = replace(ticket, wrong_numbers=ticket.wrong_numbers + 1)
+    return counted if counted.tries_left > 0 else advance(counted, Event.REVOKE, now)
 
 
 def _may_repeat(ticket: Ticket, event: Event, now: float) -> bool:

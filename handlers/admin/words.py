@@ -5,7 +5,7 @@ from __future__ import annotations
 from translations import Texts
 
 METHODS = ("wechat", "app")
-RESULTS = ("success", "blocked", "login_refused")
+RESULTS = ("success", "blocked", "login_refused", "number_wrong")
 
 
 def method_words(texts: Texts, method: str) -> str:
@@ -17,6 +17,7 @@ def result_words(texts: Texts, result: str) -> str:
         "success": texts("logged in"),
         "blocked": texts("refused: blocked"),
         "login_refused": texts("refused: blocked, or not following any more"),
+        "number_wrong": texts("refused: wrong numbers from the phone"),
     }
     return known.get(result, result)
 

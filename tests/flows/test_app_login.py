@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.token import Claims, Policy, algorithms_of, import_key
-from errors import LoginRefused, TicketUnknown, TransitionRefused, Unauthenticated
-from flows.app_login import AppLogin, HandleWrong, Scanned
+from errors import LoginRefused, TicketUnknown, TooManyRequests, TransitionRefused, Unauthenticated
+from flows.app_login import AppLogin, HandleWrong, NumberWrong, Scanned
 from flows.tickets import Held, abandon, revoke_pending
+from flows.watch import view
 from storage.records import Profile, User
 from tests.app.keys import AUDIENCE, BACKENDS, ISSUER, SECRET, claims_now
 from tests.flows.world import World, made
@@ -38,8 +42,8 @@ class Phone:
     async def scan(self, held: Held, **claims: Any) -> Scanned:
         return await self.desk.login.scan(held.ticket.id, await self.claims(**claims))
 
-    async def confirm(self, held: Held, handle: str, **claims: Any) -> Ticket:
-        return await self.desk.login.confirm(held.ticket.id, await self.claims(**claims), handle)
+    async def confirm(self, held: Held, handle: str, number: int | None = None, **claims: Any) -> Ticket:
+        return await self.desk.login.confirm(held.ticket.id, await self.claims(**claims), handle, number)
 
     async def cancel(self, held: Held, handle: str, **claims: Any) -> Ticket:
         return await self.desk.login.cancel(held.ticket.id, await self.claims(**claims), handle)
@@ -69,11 +73,25 @@ class Desk:
         await self.world.do(lambda transaction: transaction.users.set_blocked(user.id, True))
 
 
-@pytest.fixture
-async def desk(tmp_path) -> AsyncIterator[Desk]:
-    async with made(tmp_path, app={"issuer": ISSUER, "key": SECRET}, sites=SITES) as world:
+@asynccontextmanager
+async def opened(folder: Path, **document: Any) -> AsyncIterator[Desk]:
+    app = {"issuer": ISSUER, "key": SECRET, **document.pop("app", {})}
+    async with made(folder, app=app, sites=SITES, **document) as world:
         key = import_key(SECRET)
         yield Desk(world, AppLogin(world.context, Policy(ISSUER, AUDIENCE, algorithms_of(key)), key))
+
+
+@pytest.fixture
+async def desk(tmp_path) -> AsyncIterator[Desk]:
+    async with opened(tmp_path) as desk:
+        yield desk
+
+
+@pytest.fixture
+async def matching(tmp_path) -> AsyncIterator[Desk]:
+    """With `app.number_match`."""
+    async with opened(tmp_path, app={"number_match": True}) as desk:
+        yield desk
 
 
 # What the person sees.
@@ -329,6 +347,127 @@ async def test_an_unfollow_leaves_the_apps_logins_alone(desk):
     await desk.phone().confirm(held, (await desk.phone().scan(held)).handle)
     await desk.world.unfollow(openid)
     assert (await desk.world.collect(held)).user.identities[0].subject == "u1"
+
+
+# The number that the page shows (`app.number_match`).
+
+
+async def shown_number(desk: Desk, held: Held) -> int:
+    return (await view(desk.world.context, held.ticket.id, held.secret)).number
+
+
+async def guesses(desk: Desk, wrong: int, subject: str = "u1") -> tuple[Held, str]:
+    """A ticket that the person has scanned and sent so many wrong numbers for, and its handle."""
+    held = await desk.ticket()
+    handle = (await desk.phone(subject).scan(held)).handle
+    for _ in range(wrong):
+        with pytest.raises(NumberWrong):
+            await desk.phone(subject).confirm(held, handle, 1)
+    return held, handle
+
+
+async def test_the_number_on_the_page_confirms_and_no_other(matching):
+    held, handle = await guesses(matching, 0)
+    number = await shown_number(matching, held)
+    assert 10 <= number <= 99
+    for given, left in ((None, 3), (number - 1, 2), (None, 2), (-number, 1)):
+        with pytest.raises(NumberWrong) as caught:
+            await matching.phone().confirm(held, handle, given)
+        assert caught.value.more == {"tries_left": left}
+        assert str(number) not in caught.value.message
+    for again in (number, 1, None):
+        assert (await matching.phone().confirm(held, handle, again)).state is State.CONFIRMED
+    assert await shown_number(matching, held) == 0
+    await matching.world.collect(held)
+    assert (await matching.phone().confirm(held, handle, number)).state is State.CONSUMED
+
+
+async def test_the_third_wrong_number_ends_the_login(matching):
+    held, handle = await guesses(matching, 3)
+    number = (await matching.world.stored(held)).number
+    assert (await view(matching.world.context, held.ticket.id, held.secret)).state is State.CANCELLED
+    with pytest.raises(TransitionRefused):
+        await matching.phone().confirm(held, handle, number)
+    with pytest.raises(TransitionRefused):
+        await matching.world.collect(held)
+    (line,) = await matching.world.logins()
+    assert (line.result, line.user_id) == ("number_wrong", (await matching.user()).id)
+
+
+async def test_five_wrong_numbers_of_a_person_are_all_for_an_hour(matching):
+    await guesses(matching, 3)
+    await guesses(matching, 2)
+    held, handle = await guesses(matching, 0)
+    number, clock = await shown_number(matching, held), matching.world.clock
+    for given in (1, number):
+        with pytest.raises(TooManyRequests) as caught:
+            await matching.phone().confirm(held, handle, given)
+        assert caught.value.retry_after == 3600
+    assert (await matching.world.stored(held)).wrong_numbers == 0
+    await guesses(matching, 1, "u2")  # nobody else's
+    clock.pass_(3599)
+    held, handle = await guesses(matching, 0)
+    with pytest.raises(TooManyRequests) as caught:
+        await matching.phone().confirm(held, handle, 1)
+    assert caught.value.retry_after in (1, 2)
+    clock.pass_(2)
+    for _ in range(20):  # right ones cost nothing
+        held, handle = await guesses(matching, 0)
+        number = await shown_number(matching, held)
+        assert (await matching.phone().confirm(held, handle, number)).state is State.CONFIRMED
+    await guesses(matching, 1)
+    assert (await matching.phone().confirm(held, handle, 1)).state is State.CONFIRMED, "it is a repeat"
+
+
+async def test_what_is_refused_otherwise_is_no_wrong_number(matching):
+    held, handle = await guesses(matching, 0)
+    number = await shown_number(matching, held)
+    for _ in range(20):
+        for given in (number, number + 1):
+            with pytest.raises(HandleWrong):
+                await matching.phone().confirm(held, "x" * 64, given)
+            with pytest.raises(TransitionRefused):
+                await matching.phone("u2").confirm(held, handle, given)
+    assert (await matching.phone().confirm(held, handle, number)).state is State.CONFIRMED
+
+
+async def test_guesses_at_once_are_three_a_ticket_and_five_a_person(matching):
+    outcomes: Counter[str] = Counter()
+    for _ in range(3):
+        held, handle = await guesses(matching, 0)
+        answers = await asyncio.gather(
+            *(matching.phone().confirm(held, handle, 1) for _ in range(20)), return_exceptions=True
+        )
+        outcomes.update(type(answer).__name__ for answer in answers)
+    assert outcomes["NumberWrong"] == 5
+    assert (
+        outcomes.total()
+        == outcomes["NumberWrong"] + outcomes["TransitionRefused"] + outcomes["TooManyRequests"]
+    )
+
+
+async def test_numbers_are_spread_evenly(matching):
+    seen: Counter[int] = Counter()
+    for number in range(450):
+        held = await matching.ticket()
+        await matching.phone(f"u{number % 9}").scan(held)
+        seen[(await matching.world.stored(held)).number] += 1
+    assert seen.keys() <= set(range(10, 100))
+    assert len(seen) > 80  # of 90, of which half of all runs have every one
+    assert max(seen.values()) < 25
+
+
+async def test_no_number_where_the_setting_is_off(desk):
+    held, handle = await guesses(desk, 0)
+    assert await shown_number(desk, held) == 0
+    assert (await desk.phone().confirm(held, handle, 1)).state is State.CONFIRMED
+
+
+async def test_without_limits_a_ticket_still_ends_at_three(tmp_path):
+    async with opened(tmp_path, app={"number_match": True}, limits={"enabled": False}) as desk:
+        for _ in range(4):
+            held, _ = await guesses(desk, 3)
+            assert (await desk.world.stored(held)).state is State.CANCELLED
 
 
 # What the token tells of the person.

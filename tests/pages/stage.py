@@ -38,12 +38,14 @@ class Ticket:
     expires_at: float
     state: str = "WAITING"
     user: dict[str, str] | None = None
+    number: int = 0
 
     def seen(self) -> dict[str, Any]:
         left = self.expires_at - time.time()
         if left <= 0 and self.state not in FINAL:
             return UNKNOWN
-        return {"state": self.state, "user": self.user, "expires_in": max(0, left)}
+        seen = {"state": self.state, "user": self.user, "expires_in": max(0, left)}
+        return seen | ({"number": self.number} if self.number else {})
 
 
 @dataclass
@@ -91,9 +93,10 @@ class Stage:
         ticket = self.find(id)
         return ticket.seen() if ticket else UNKNOWN
 
-    def become(self, state: str, user: dict[str, str] | None = None) -> None:
+    def become(self, state: str, user: dict[str, str] | None = None, number: int = 0) -> None:
         self.ticket.state = state
         self.ticket.user = user
+        self.ticket.number = number
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -206,6 +209,7 @@ class LoginPage(Page):
                 method=self.get_query_argument("method", "wechat"),
                 expires_in=self.stage.lifetime,
                 interval=self.stage.interval,
+                number=0,
             ),
             "code_svg": codes.svg(f"http://weixin.qq.com/q/{ticket.id}") if ticket.id else "",
             "problem": None,

@@ -53,7 +53,7 @@ async def test_waiting_shows_the_code_and_the_way(page: Page, stage: Stage) -> N
     await expect(page.get_by_role("listitem")).to_have_count(3)
     await expect(root).to_have_attribute("data-ticket", "ticket-1")
     await expect(root).to_have_attribute("data-next", "/cart")
-    for text in ("扫描成功，请在手机上确认", "你已取消此次登录", "二维码已失效，点击刷新", "登录没有完成"):
+    for text in ("扫描成功，请在手机上确认", "此次登录已取消", "二维码已失效，点击刷新", "登录没有完成"):
         await expect(panel(page, text)).to_be_hidden()
     assert await page.locator(".tile svg").first.evaluate("code => code.getBoundingClientRect().width") == 240
 
@@ -80,6 +80,24 @@ async def test_scanned_covers_the_code_and_names_the_person(page: Page, stage: S
     assert await page.evaluate(covered.replace("centre", centre))
 
 
+@pytest.mark.parametrize("way", ["socket", "poll"])
+async def test_scanned_shows_the_number_for_the_phone(page: Page, stage: Stage, way: str) -> None:
+    stage.sockets = "served" if way == "socket" else "refused"
+    number = page.locator(".number")
+    await show(page, stage, method="app")
+    await expect(number).to_be_hidden()
+    stage.become("SCANNED", WEI, number=42)
+    await expect(number).to_be_visible()
+    await expect(number).to_have_text("请在手机上输入数字： 42")
+    await expect(page.get_by_role("status")).to_have_text("扫描成功，请在手机上确认 请在手机上输入数字： 42")
+    await button(page, "换个账号").click()
+    await expect(number).to_be_hidden()
+    await expect(page.locator("#login")).to_have_attribute("data-ticket", "ticket-2")
+    stage.become("SCANNED", WEI)
+    await expect(panel(page, "扫描成功，请在手机上确认")).to_be_visible()
+    await expect(number).to_be_hidden()
+
+
 async def test_confirmed_is_collected_and_goes_on(page: Page, stage: Stage) -> None:
     await show(page, stage, next="/cart")
     await watched(stage)
@@ -104,7 +122,7 @@ async def test_cancelled_offers_another_scan(page: Page, stage: Stage) -> None:
     await show(page, stage, next="/cart")
     await watched(stage)
     stage.become("CANCELLED")
-    await expect(panel(page, "你已取消此次登录")).to_be_visible()
+    await expect(panel(page, "此次登录已取消")).to_be_visible()
     await until(lambda: not stage.open_sockets)
     await button(page, "重新扫码").press("Enter")
     await expect(panel(page, "请使用微信扫描二维码登录")).to_be_visible()
@@ -266,7 +284,7 @@ async def test_silent_renewals_end_after_three(page: Page, stage: Stage) -> None
 
 async def test_a_ticket_unknown_from_the_start_is_not_renewed_silently(page: Page, stage: Stage) -> None:
     stage.page["ticket"] = SimpleNamespace(
-        id="unknown", state="WAITING", method="wechat", expires_in=300, interval=1
+        id="unknown", state="WAITING", method="wechat", expires_in=300, interval=1, number=0
     )
     await show(page, stage)
     await expect(panel(page, "二维码已失效，点击刷新")).to_be_visible()
@@ -317,7 +335,7 @@ async def test_a_fresh_code_is_fetched_when_the_server_is_back(page: Page, stage
     await show(page, stage)
     await watched(stage)
     stage.become("CANCELLED")
-    await expect(panel(page, "你已取消此次登录")).to_be_visible()
+    await expect(panel(page, "此次登录已取消")).to_be_visible()
     await stage.stop()
     await button(page, "重新扫码").click()
     await expect(page.locator("#offline")).to_be_visible()

@@ -122,7 +122,7 @@ async def with_scripts(page: Page, stage: Stage, texts: Any) -> None:
     stage.become("SCANNED", WEI)
     await becomes("SCANNED", texts("Scanned. Confirm on your phone"))
     stage.become("CANCELLED")
-    await becomes("CANCELLED", texts("You cancelled this login"))
+    await becomes("CANCELLED", texts("This login was cancelled"))
     await page.get_by_role("button", name=texts("Scan again")).click()
     await becomes("WAITING", waiting)
     await until(lambda: len(stage.open_sockets) == 1)

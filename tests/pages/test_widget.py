@@ -491,7 +491,7 @@ async def test_scanned_and_cancelled_and_nothing_personal_to_the_page(browser: B
         await expect(inside(page).get_by_role("status")).to_have_text("扫描成功，请在手机上确认")
         await expect(inside(page).locator(".name")).to_contain_text("小")  # veiled until it is confirmed
         await tap("cancel", ticket, {"handle": handle})
-        await expect(heading(page, "你已取消此次登录")).to_be_visible()
+        await expect(heading(page, "此次登录已取消")).to_be_visible()
         await inside(page).get_by_role("button", name="重新扫码").press("Enter")
         await expect(heading(page, "请使用 saoma 客户端扫描二维码登录")).to_be_focused()
         assert await calls(page) == [["one", "scanned", None]]

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,21 @@ from tests.storage.samples import grant, notice, sha256
 from tickets import Scanner, State
 
 ROOT = Path(__file__).parents[2]
-VERSION_1 = (ROOT / "tests" / "fixtures" / "saoma-v1.sql").read_text("utf-8")
-THEN = 1_800_000_000.0  # the fixture's time
+VERSION_1, VERSION_2 = (
+    (ROOT / "tests" / "fixtures" / f"saoma-v{version}.sql").read_text("utf-8") for version in (1, 2)
+)
+THEN = 1_800_000_000.0  # the fixtures' time
 
 
 @pytest.fixture
 def old_file(tmp_path: Path) -> Path:
-    path = tmp_path / "saoma.db"
+    return file_of(VERSION_1, tmp_path / "saoma.db")
+
+
+def file_of(script: str, path: Path) -> Path:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(VERSION_1)
+        connection.executescript(script)
     return path
 
 
@@ -83,6 +89,24 @@ async def test_version_1_is_brought_up_to_date(old_file: Path) -> None:
     await store.reopen()
     assert await store.grants.get("grant", now=THEN) == grant()
     assert await store.outbox.newest() == [notice()]
+    await store.storage.close()
+
+
+async def test_version_2_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = file_of(VERSION_2, tmp_path / "saoma.db")
+    before = content(path)
+    store = await opened(path)
+    assert copies(path) == ["saoma.db.v2-backup"]
+    assert content(path.with_name("saoma.db.v2-backup")) == before
+    scanned = await store.tickets.get("scanned", now=THEN)
+    assert (scanned.state, scanned.scanner) == (State.SCANNED, Scanner("app", "7"))
+    assert (scanned.number, scanned.tries_left) == (0, 3), "no number was shown, so none is asked for"
+    asked = await store.tickets.update("waiting", lambda ticket: replace(ticket, number=42), now=THEN)
+    assert await store.tickets.get("waiting", now=THEN) == asked
+    assert (await store.users.get("anna")).admin
+    assert (await store.grants.get("grant", now=THEN)).user_id == "chen"
+    assert await store.known_browsers.is_known(sha256("browser"), "chen", now=THEN)
+    assert len(await store.outbox.newest()) == len(await store.signing_keys.all(now=THEN)) == 1
     await store.storage.close()
 
 

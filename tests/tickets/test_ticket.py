@@ -17,7 +17,7 @@ from tests.tickets.expectations import (
     PAIRS,
     waiting,
 )
-from tickets import Event, Scanner, State, Ticket, advance, hash_secret
+from tickets import Event, Scanner, State, Ticket, advance, confirm_by_number, hash_secret
 
 OTHERS = [BORIS, ANNA_OF_THE_APP, Scanner("wechat", ""), Scanner("wechat", "oanna")]
 SCANNED_STATES = [State.SCANNED, State.CONFIRMED, State.CONSUMED, State.CANCELLED]
@@ -231,6 +231,75 @@ def test_a_ticket_is_held_by_its_secret_alone() -> None:
     assert ticket.held_by("secret")
     for wrong in ("", "Secret", "secret ", "秘密", "\ud800", ticket.secret_hash.hex(), "secret" * 10_000):
         assert not ticket.held_by(wrong)
+
+
+# The number that the browser shows.
+
+
+def asked_for(number: int) -> Ticket:
+    return advance(waiting(), Event.SCAN, NOW, scanner=ANNA, user_id="user-1", number=number)
+
+
+def sends(ticket: Ticket, number: int | None, scanner: Scanner = ANNA) -> Ticket:
+    return confirm_by_number(ticket, number, NOW + 1, scanner=scanner)
+
+
+def test_the_number_on_the_page_confirms() -> None:
+    for tries in range(3):
+        ticket = asked_for(42)
+        for _ in range(tries):
+            ticket = sends(ticket, 41)
+            assert ticket.state is State.SCANNED
+        assert ticket.tries_left == 3 - tries
+        confirmed = sends(ticket, 42)
+        assert (confirmed.state, confirmed.confirmed_at) == (State.CONFIRMED, NOW + 1)
+        for again in (42, 41, None):
+            assert sends(confirmed, again) is confirmed, "it has had its effect"
+
+
+@pytest.mark.parametrize("number", [0, -42, 43, 142, 4242])
+def test_three_wrong_numbers_end_it(number: int) -> None:
+    ticket = asked_for(42)
+    for left in (2, 1, 0):
+        assert ticket.state is State.SCANNED
+        ticket = sends(ticket, number)
+        assert ticket.tries_left == left
+    assert ticket.state is State.CANCELLED
+    for refused in (42, number, None):
+        with pytest.raises(TransitionRefused):
+            sends(ticket, refused)
+
+
+def test_no_number_is_no_guess() -> None:
+    ticket = asked_for(42)
+    assert sends(ticket, None) is ticket
+
+
+def test_where_none_is_asked_for_any_confirms() -> None:
+    for number in (None, 0, 42):
+        assert sends(asked_for(0), number).state is State.CONFIRMED
+
+
+def test_a_number_is_refused_as_a_confirm_is() -> None:
+    for state in (State.WAITING, State.CANCELLED):
+        with pytest.raises(TransitionRefused):
+            sends(in_state(state), 42)
+    with pytest.raises(TransitionRefused):
+        sends(asked_for(42), 42, BORIS)
+    with pytest.raises(TicketUnknown):
+        confirm_by_number(asked_for(42), 42, NOW + 300, scanner=ANNA)
+
+
+def test_a_repeated_scan_asks_for_no_other_number() -> None:
+    ticket = sends(asked_for(42), 41)
+    again = advance(ticket, Event.SCAN, NOW + 2, scanner=ANNA, user_id="user-1", number=77)
+    assert again is ticket
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_number_is_shown_while_it_can_be_sent(state: State) -> None:
+    ticket = replace(in_state(state), number=42)
+    assert ticket.shown_number == (42 if state is State.SCANNED else 0)
 
 
 class Life(RuleBasedStateMachine):

@@ -11,7 +11,7 @@ from errors import TicketUnknown, TransitionRefused
 from storage.split import SplitStorage
 from tests.storage.drivers import Store
 from tests.storage.samples import NOW, ticket
-from tickets import Device, Event, Scanner, State, Ticket, advance
+from tickets import Device, Event, Scanner, State, Ticket, advance, confirm_by_number
 
 ANNA, BERT = Scanner("wechat", "openid of Anna"), Scanner("wechat", "openid of Bert")
 
@@ -33,6 +33,8 @@ async def test_create_and_get_every_field(ticket_store: Store) -> None:
         device=Device("Edge", "Windows", "2001:db8::1"),
         scanner=ANNA,
         user_id="anna",
+        number=42,
+        wrong_numbers=2,
         confirmed_at=NOW + 1.25,
         consumed_at=NOW + 2.5,
     )
@@ -120,6 +122,24 @@ async def test_first_scan_wins(ticket_store: Store) -> None:
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Ticket)]
     assert all(isinstance(outcome, Ticket | TransitionRefused) for outcome in outcomes)
     assert await ticket_store.tickets.get("ticket", now=NOW) == winner
+
+
+async def test_wrong_numbers_at_once_are_three_at_most(ticket_store: Store) -> None:
+    await ticket_store.tickets.create(ticket(state=State.SCANNED, scanner=ANNA, user_id="anna", number=42))
+
+    async def guess(number: int) -> object:
+        return await ticket_store.tickets.update(
+            "ticket", lambda known: confirm_by_number(known, number, NOW, scanner=ANNA), now=NOW
+        )
+
+    outcomes = await asyncio.gather(*(guess(number) for number in range(43, 83)), return_exceptions=True)
+    heard = [outcome for outcome in outcomes if isinstance(outcome, Ticket)]
+    assert sorted(outcome.tries_left for outcome in heard) == [0, 1, 2]
+    assert sum(isinstance(outcome, TransitionRefused) for outcome in outcomes) == 37
+    stored = await ticket_store.tickets.get("ticket", now=NOW)
+    assert (stored.state, stored.wrong_numbers) == (State.CANCELLED, 3)
+    with pytest.raises(TransitionRefused):
+        await guess(42)
 
 
 async def test_taken_id_among_many_at_once(ticket_store: Store) -> None:
