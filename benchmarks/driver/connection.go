@@ -31,6 +31,11 @@ type answer struct {
 
 // dial opens a connection on which everything must be done by the deadline.
 func dial(address string, deadline time.Time) (*connection, error) {
+	return dialWith(64<<10, address, deadline)
+}
+
+// dialWith takes a buffer of that many bytes, in which each line of an answer's head must find room.
+func dialWith(buffer int, address string, deadline time.Time) (*connection, error) {
 	socket, err := net.DialTimeout("tcp", address, time.Until(deadline))
 	if err != nil {
 		return nil, err
@@ -38,7 +43,7 @@ func dial(address string, deadline time.Time) (*connection, error) {
 	if err := socket.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	return &connection{socket: socket, reader: bufio.NewReaderSize(socket, 64<<10)}, nil
+	return &connection{socket: socket, reader: bufio.NewReaderSize(socket, buffer)}, nil
 }
 
 func (c *connection) close() { c.socket.Close() }
@@ -48,40 +53,57 @@ func (c *connection) ask(request []byte) (answer, error) {
 	if _, err := c.socket.Write(request); err != nil {
 		return answer{}, err
 	}
-	line, err := c.reader.ReadSlice('\n')
+	return c.readAnswer()
+}
+
+func (c *connection) readAnswer() (answer, error) {
+	status, err := c.readHead()
 	if err != nil {
 		return answer{}, err
-	}
-	if len(line) < len("HTTP/1.1 200") {
-		return answer{}, fmt.Errorf("no HTTP: %q", line)
-	}
-	status, err := strconv.Atoi(string(line[9:12]))
-	if err != nil {
-		return answer{}, err
-	}
-	c.head = c.head[:0]
-	for {
-		line, err = c.reader.ReadSlice('\n')
-		if err != nil {
-			return answer{}, err
-		}
-		if len(bytes.TrimRight(line, "\r\n")) == 0 {
-			break
-		}
-		c.head = append(c.head, line...)
 	}
 	length, err := contentLength(c.head, status)
 	if err != nil {
 		return answer{}, err
 	}
+	if err = c.readBody(length); err != nil {
+		return answer{}, err
+	}
+	return answer{status, c.head, c.body}, nil
+}
+
+// readHead reads the lines before an answer's body, those after the first one into c.head.
+func (c *connection) readHead() (status int, err error) {
+	line, err := c.reader.ReadSlice('\n')
+	if err != nil {
+		return 0, err
+	}
+	if len(line) < len("HTTP/1.1 200") {
+		return 0, fmt.Errorf("no HTTP: %q", line)
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, err
+	}
+	c.head = c.head[:0]
+	for {
+		line, err = c.reader.ReadSlice('\n')
+		if err != nil {
+			return 0, err
+		}
+		if len(bytes.TrimRight(line, "\r\n")) == 0 {
+			return status, nil
+		}
+		c.head = append(c.head, line...)
+	}
+}
+
+// readBody reads so many bytes into c.body.
+func (c *connection) readBody(length int) error {
 	if cap(c.body) < length {
 		c.body = make([]byte, length)
 	}
 	c.body = c.body[:length]
-	if _, err = io.ReadFull(c.reader, c.body); err != nil {
-		return answer{}, err
-	}
-	return answer{status, c.head, c.body}, nil
+	_, err := io.ReadFull(c.reader, c.body)
+	return err
 }
 
 // header is the value of the first header of that name, "" where there is none.
