@@ -6,7 +6,6 @@ The request is the same for both: nginx's, with the cookie of somebody who is lo
 from __future__ import annotations
 
 import time
-from functools import partial
 
 from benchmarks import measuring, servers
 from benchmarks.measuring import Plan
@@ -47,11 +46,6 @@ def run(plan: Plan) -> list[Row]:
         servers.saoma({}, before=[log_in]) as saoma,
     ):
         file = measuring.write_requests(folder / "requests", [REQUEST])
-        asked = {
-            name: partial(
-                measuring.load, server, "replay", requests=file, callers=CALLERS, seconds=plan.seconds
-            )
-            for name, server in (("bare", bare), ("saoma", saoma))
-        }
-        loads = measuring.interleaved(asked, plan.rounds)
+        sides = {"bare": (bare, file), "saoma": (saoma, file)}
+        loads = measuring.replayed(sides, plan, callers=CALLERS)
     return [Row("forward-auth", loads, (of_bare(loads, GOAL),))]

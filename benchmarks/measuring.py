@@ -10,15 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import ROOT, Process, WrongAnswers, pinned
+from benchmarks.servers import OTHER_CORE, ROOT, Process, WrongAnswers, pinned
 from tests.building import built_by_go
 
 SOURCES = Path(__file__).parent / "driver"
 BUILDS = ROOT / ".cache" / "driver"
-DRIVER_CORE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def driver(command: str, **options: Any) -> dict[str, Any]:
         [program, command, *given],
         capture_output=True,
         text=True,
-        preexec_fn=pinned(DRIVER_CORE),
+        preexec_fn=pinned(OTHER_CORE),
     )
     if ended.returncode:
         raise WrongAnswers(ended.stderr.strip())
@@ -95,6 +95,17 @@ def interleaved(sides: Mapping[str, Callable[[], Load]], rounds: int) -> dict[st
             if number:  # the first round warms up
                 seen[name].append(found)
     return {name: medians(loads) for name, loads in seen.items()}
+
+
+def replayed(
+    sides: Mapping[str, tuple[Process, Path]], plan: Plan, *, callers: int, **options: Any
+) -> dict[str, Load]:
+    """Each side's server is sent its file of requests again and again."""
+    runs = {
+        name: partial(load, server, "replay", requests=file, callers=callers, seconds=plan.seconds, **options)
+        for name, (server, file) in sides.items()
+    }
+    return interleaved(runs, plan.rounds)
 
 
 def medians(loads: Sequence[Load]) -> Load:

@@ -20,13 +20,16 @@ import yaml
 
 import config
 from composition import open_storage
+from emulator import Account
 from storage.base import Transaction
 from tests.ports import free_port
+from wechat.callback import Mode
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / ".cache" / "benchmarks"  # on a disk, where that of the sources is one: /tmp may be memory
-SERVER_CORE = 0
+SERVER_CORE, OTHER_CORE = 0, 1
 START_SECONDS = 60.0
+LOOK_SECONDS, IDLE_SHARE = 0.2, 0.02
 HOST = "login.example.com"  # what all requests ask for, as behind a proxy
 BASE_URL = f"https://{HOST}"
 
@@ -42,6 +45,30 @@ def request(method: str, path: str, headers: Mapping[str, str] | None = None, bo
     lines = {"Host": HOST, **(headers or {})} | ({"Content-Length": str(len(body))} if body else {})
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+def account(mode: Mode) -> Account:
+    """An official account of the emulator's."""
+    return Account(
+        appid="wx0123456789abcdef",
+        secret="0123456789abcdef0123456789abcdef",  # noqa: S106  # nobody's
+        token="tokenOfBenchmarks",  # noqa: S106
+        encoding_aes_key="" if mode is Mode.PLAIN else "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG",
+        mode=mode,
+        callback_url=f"{BASE_URL}/wechat/callback",
+    )
+
+
+def wechat(account: Account, **more: Any) -> dict[str, Any]:
+    """The `wechat` section for that account."""
+    return {
+        "appid": account.appid,
+        "secret": account.secret,
+        "token": account.token,
+        "encoding_aes_key": account.encoding_aes_key,
+        "mode": account.mode.value,
+        **more,
+    }
 
 
 def pinned(core: int) -> Callable[[], None]:
@@ -62,6 +89,16 @@ class Process:
     def cpu_seconds(self) -> float:
         """Of all its threads, those that have ended too."""
         return time.clock_gettime((~self.pid << 3) | 2)  # CPUCLOCK_SCHED of clock_getcpuclockid(3)
+
+    def send(self, what: signal.Signals) -> None:
+        os.kill(self.pid, what)
+
+    def settle(self) -> None:
+        """Returns when it has nothing to do any more."""
+        before, now = -1.0, self.cpu_seconds()
+        while now - before > IDLE_SHARE * LOOK_SECONDS:
+            time.sleep(LOOK_SECONDS)
+            before, now = now, self.cpu_seconds()
 
     def memory(self) -> int:
         """Bytes that are its own."""
@@ -87,7 +124,7 @@ def on_core(core: int, command: Sequence[str], port: int, log: Path) -> Iterator
         _wait_until_it_listens(process, port, log)
         yield Process(process, port)
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         process.wait(START_SECONDS)
 
 
@@ -117,6 +154,26 @@ def bare() -> Iterator[Process]:
     with data_folder() as folder:
         command = [sys.executable, "-m", "benchmarks.bare", str(port)]
         with on_core(SERVER_CORE, command, port, folder / "server.log") as process:
+            yield process
+
+
+@contextmanager
+def emulator(account: Account) -> Iterator[Process]:
+    """WeChat's platform, beside the driver."""
+    port = free_port()
+    given = {
+        "port": port,
+        "callback-url": account.callback_url,
+        "appid": account.appid,
+        "secret": account.secret,
+        "token": account.token,
+        "encoding-aes-key": account.encoding_aes_key,
+        "mode": account.mode,
+    }
+    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    with data_folder() as folder:
+        command = [sys.executable, "-m", "emulator", *options]
+        with on_core(OTHER_CORE, command, port, folder / "server.log") as process:
             yield process
 
 
