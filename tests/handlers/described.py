@@ -16,6 +16,7 @@ from schemathesis import engine
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events
 
+from flows.app_login import WRONG_NUMBERS
 from flows.exchange import Collected, exchange
 from flows.tickets import APP, Held, TicketDesk, Wish, abandon
 from tests.handlers.test_app import bearer
@@ -173,6 +174,8 @@ ON_SCANS = (
     ("scanned", "scanner"),
     ("waiting", "scanner"),
     ("scanned", "scanner with a wrong handle"),
+    ("scanned", "scanner with a wrong number"),
+    ("scanned, then guessed", "scanner"),
     ("scanned", "somebody else"),
     ("scanned, then blocked", "scanner"),
     ("confirmed", "scanner"),
@@ -197,6 +200,7 @@ class Scene:
     held: Held
     person: str
     handle: str = ""
+    number: int = 0
 
     @property
     def id(self) -> str:
@@ -249,11 +253,13 @@ class Situations:
                 self._from_page(case, f"saoma-ticket-{scene.id}", scene.held.secret, ours=asker == "page")
             case "somebody else":
                 case.headers["Authorization"] = bearer("somebody else")["Authorization"]
-            case "scanner" | "scanner with a wrong handle":
+            case "scanner" | "scanner with a wrong handle" | "scanner with a wrong number":
                 case.headers["Authorization"] = bearer(scene.person)["Authorization"]
         told = case.body if isinstance(case.body, dict) else {}
-        if "handle" in told and asker == "scanner" and case.meta.generation.mode.is_positive:
-            told["handle"] = scene.handle
+        if "handle" in told and case.meta.generation.mode.is_positive:
+            if asker != "scanner with a wrong handle":
+                told["handle"] = scene.handle
+            told["number"] = scene.number - (asker == "scanner with a wrong number")
 
     def _log_in(self, case: Any, asker: str, token: str) -> None:
         if asker == "program":
@@ -288,15 +294,19 @@ class Situations:
             return replace(scene, held=replace(scene.held, ticket=replace(scene.held.ticket, id="unknown")))
         if state == "waiting":
             return scene
-        scene.handle = (await self._app.scan(scene.id, await self._claims(scene.person))).handle
+        scanned = await self._app.scan(scene.id, await self._claims(scene.person))
+        scene.handle, scene.number = scanned.handle, scanned.ticket.number
         if state == "cancelled":
             await abandon(self._context, scene.id, scene.held.secret)
         elif not state.startswith("scanned"):
-            await self._app.confirm(scene.id, await self._claims(scene.person), scene.handle)
+            await self._app.confirm(scene.id, await self._claims(scene.person), scene.handle, scene.number)
         if state == "consumed":
             await self._exchange(scene)
         if state.endswith("blocked"):
             await self._block(scene.person)
+        if state.endswith("guessed"):
+            for _ in range(5):
+                await self._context.rates.take(WRONG_NUMBERS, scene.person)
         return scene
 
     async def _block(self, person: str) -> None:

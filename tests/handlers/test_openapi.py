@@ -231,7 +231,11 @@ async def test_the_handlers_do_what_is_described_and_all_of_it(tmp_path, expect_
     monkeypatch.setattr("wechat.client.RETRY_PAUSES", ())
     monkeypatch.setattr("flows.access_token.RATE", Rate.per_minute("access-tokens", 1))
     report = await in_trouble(tmp_path)
-    async with serving(tmp_path / "all") as whole:
+    everything = {
+        "app": {**APP, "number_match": True},
+        "limits": {"tickets_per_address": 100_000, "tickets_per_node": 100_000},
+    }
+    async with serving(tmp_path / "all", **everything) as whole:
         situations = Situations(whole, asyncio.get_running_loop())
         report += await asked(whole, generation={"max-examples": 5}, put=situations)
     assert report.requests > 500
