@@ -62,8 +62,13 @@ async def exchange(
         # here or finds this session to end.
         try:
             user = await _require_welcome(transaction, ticket)
+            # By the time that it is then: who takes back what is pending takes nothing back that has expired.
             ticket = await moved(
-                transaction, context, ticket_id, lambda known: advance(known, Event.EXCHANGE, now), now=now
+                transaction,
+                context,
+                ticket_id,
+                lambda known: advance(known, Event.EXCHANGE, context.now()),
+                now=now,
             )
         except (LoginRefused, TransitionRefused, TicketUnknown):
             await transaction.sessions.revoke(session.id)

@@ -38,17 +38,22 @@ async def end_login(context: Context, token: str) -> Link | None:
         if link is None:
             return None
         # The ticket first: what has not been collected cannot be any more, and then no session is missed.
-        if await transaction.tickets.get(link.ticket_id, now=now) is not None:
+        # As it was at the scan: it may have expired since, but not for an exchange that began before.
+        then = link.created_at
+        if await transaction.tickets.get(link.ticket_id, now=then) is not None:
             with suppress(TransitionRefused):  # collected already: its session ends below
                 await moved(
                     transaction,
                     context,
                     link.ticket_id,
-                    lambda ticket: advance(ticket, Event.REVOKE, now),
-                    now=now,
+                    lambda ticket: advance(ticket, Event.REVOKE, then),
+                    now=then,
                 )
-        session = await transaction.sessions.by_ticket(link.ticket_id)
-        await end_session(transaction, context, session, "not_me")
+        # Until it is ended: an exchange that is repeated at the same time puts another one in its place.
+        while (session := await transaction.sessions.by_ticket(link.ticket_id)) and not session.revoked:
+            await end_session(transaction, context, session, "not_me")
+        # Whoever it was may have used a browser that the person said yes to: the next scan asks again.
+        await transaction.known_browsers.forget(link.user_id)
         return await transaction.links.use(link.token_hash, now=now)
 
     link = await context.storage.transact(work)
