@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
+FUZZING := $(VENV)/.fuzzing
 # How many files of tests run at a time.
 WORKERS ?= 2
 
-.PHONY: env run test lint lock format diagram picture
+.PHONY: env run test order fuzz lint lock format diagram picture
 
 env: $(RUNTIME)
 
@@ -22,11 +23,23 @@ $(DEVELOPMENT): $(RUNTIME) requirements-dev.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
+$(FUZZING): $(DEVELOPMENT) tests/fuzz/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt
+	@touch $@
+
 run: env
 	@$(VENV)/bin/python server.py demo $(if $(SETTINGS),--settings $(SETTINGS))
 
 test: $(DEVELOPMENT)
 	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Logins in memory in every order that two things at once can have, and a million longer ones by chance.
+order: $(DEVELOPMENT)
+	SAOMA_ORDERS=all SAOMA_WALKS=$(or $(WALKS),1000000) $(VENV)/bin/python -m pytest -s tests/order/test_walks.py
+
+# Looks for inputs that break a promise, each target for so many seconds, and keeps what goes further.
+fuzz: $(FUZZING)
+	$(VENV)/bin/python -m tests.fuzz $(or $(SECONDS),60) $(TARGETS)
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .
@@ -49,6 +62,7 @@ picture: $(DEVELOPMENT)
 lock:
 	uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements.txt requirements.in
 	uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements-dev.txt requirements-dev.in
+	cd tests/fuzz && uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header -o requirements.txt requirements.in
 	cd examples/node && npm update --package-lock-only
 	cd tests/clients/node && npm update --package-lock-only
 	cd tests/clients/go && go get -u . && go mod tidy
