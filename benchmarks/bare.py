@@ -42,9 +42,7 @@ class Page(RequestHandler):
             site="saoma",
             ticket=ticket,
             state="WAITING",
-            method="app",
             seconds=300,
-            interval=3,
             next="/",
             steps=["打开手机上的应用", "扫描二维码", "在手机上确认"],
             languages=[("zh-CN", "简体中文"), ("en", "English")],
@@ -74,11 +72,7 @@ def by_zxing(text: str) -> str:
 MAKERS: dict[str, Callable[[str], str]] = {"pyqrcode": by_pyqrcode, "segno": by_segno, "zxing-cpp": by_zxing}
 
 
-async def serve(port: int) -> None:
-    application = Application(
-        [(r"/page", Page), (rf"/page/({'|'.join(MAKERS)})", Page), (r"/.*", Nothing)],
-        template_path=str(Path(__file__).parent),
-    )
+async def serve(port: int, application: Application) -> None:
     application.listen(port, "127.0.0.1")
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
@@ -86,4 +80,8 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    pages = Application(
+        [(r"/page", Page), (rf"/page/({'|'.join(MAKERS)})", Page), (r"/.*", Nothing)],
+        template_path=str(Path(__file__).parent),
+    )
+    asyncio.run(serve(int(sys.argv[1]), pages))

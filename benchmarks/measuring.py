@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import tornado
+
 from benchmarks.servers import OTHER_CORE, ROOT, Process, WrongAnswers, pinned
 from tests.building import built_by_go
 
@@ -44,6 +46,7 @@ class Load:
     p99: float
     max: float
     driver_share: float  # of its core that the driver took: at 1 it would be the limit
+    megabytes: float = 0.0  # of memory that are the server's own, at the end; 0: not looked at
 
 
 def driver(command: str, **options: Any) -> dict[str, Any]:
@@ -64,17 +67,23 @@ def driver(command: str, **options: Any) -> dict[str, Any]:
 
 def load(server: Process, command: str, **options: Any) -> Load:
     """A closed loop of the driver's. Raises WrongAnswers where one operation has failed."""
+    return seen(server, partial(driver, command, address=server.address, **options))
+
+
+def seen(server: Process, run: Callable[[], dict[str, Any]]) -> Load:
+    """The server under what `run` does and tells. Raises WrongAnswers where one operation has failed."""
     before = server.cpu_seconds()
-    said = driver(command, address=server.address, **options)
+    said = run()
     cpu = server.cpu_seconds() - before
     if said["failures"] or not said["operations"]:
-        raise WrongAnswers(f"{command}: {said['failures']}")
+        raise WrongAnswers(f"what came instead: {said['failures']}")
     return Load(
         operations=said["operations"],
         per_second=said["operations"] / said["seconds"],
         cpu_microseconds=1e6 * cpu / said["operations"],
         **said["milliseconds"],
         driver_share=said["driver_cpu_seconds"] / said["seconds"],
+        megabytes=server.memory() / 1e6,
     )
 
 
@@ -121,4 +130,5 @@ def machine() -> dict[str, str]:
         "processor": models[0] if models else "unknown",
         "cores": str(os.cpu_count()),
         "python": sys.version.split()[0],
+        "tornado": tornado.version,
     }

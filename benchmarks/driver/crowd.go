@@ -25,7 +25,6 @@ type crowd struct {
 	poll     bool
 	lock     sync.Mutex
 	failures map[string]int
-	changed  chan struct{} // has one entry after a waiter was told or has ended
 }
 
 // waiter is one of them. Times are nanoseconds since the crowd began, 0: not yet.
@@ -141,7 +140,6 @@ func (w *waiter) reply(opcode byte, payload []byte) error {
 }
 
 func (w *waiter) listen() {
-	defer w.all.change()
 	defer func() { w.closed.Store(now()) }()
 	defer w.close()
 	if w.all.poll {
@@ -170,7 +168,6 @@ func (w *waiter) hear(what []byte, err error) {
 		w.all.fail(err.Error())
 	case bytes.Contains(what, w.all.told):
 		w.told.Store(now())
-		w.all.change()
 	default:
 		w.all.fail(fmt.Sprintf("told %.60q", what))
 	}
@@ -180,14 +177,6 @@ func (all *crowd) fail(what string) {
 	all.lock.Lock()
 	all.failures[what]++
 	all.lock.Unlock()
-	all.change()
-}
-
-func (all *crowd) change() {
-	select {
-	case all.changed <- struct{}{}:
-	default:
-	}
 }
 
 func (all *crowd) count() (told, closed int) {

@@ -53,7 +53,7 @@ func wait(arguments []string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := &crowd{told: []byte(*told), poll: *poll, failures: map[string]int{}, changed: make(chan struct{}, 1)}
+	all := &crowd{told: []byte(*told), poll: *poll, failures: map[string]int{}}
 	begin := time.Now()
 	if err := all.join(*address, requests); err != nil {
 		return nil, err
