@@ -7,7 +7,7 @@ FUZZING := $(VENV)/.fuzzing
 # How many files of tests run at a time.
 WORKERS ?= 2
 
-.PHONY: env run test order fuzz lint lock format diagram picture
+.PHONY: env run test order fuzz bench lint lock format diagram picture
 
 env: $(RUNTIME)
 
@@ -40,6 +40,10 @@ order: $(DEVELOPMENT)
 # Looks for inputs that break a promise, each target for so many seconds, and keeps what goes further.
 fuzz: $(FUZZING)
 	$(VENV)/bin/python -m tests.fuzz $(or $(SECONDS),60) $(TARGETS)
+
+# saoma beside bare Tornado; wants two cores for itself. BENCH=page,event: these alone. SHORT=1: judges nothing.
+bench: $(DEVELOPMENT)
+	$(VENV)/bin/python -m benchmarks $(if $(SHORT),--short) $(if $(BENCH),--only $(BENCH))
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .

@@ -1,1 +1,1 @@
-"""What `make bench` runs; each module also runs by itself."""
+"""What `make bench` runs: saoma beside bare Tornado. Each kind of work has a module with a `run`."""

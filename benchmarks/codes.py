@@ -1,4 +1,4 @@
-"""QR codes beside those of pyqrcode, segno and zxing-cpp (C++): `python -m benchmarks.codes [--short]`.
+"""QR codes beside those of pyqrcode, segno and zxing-cpp (C++).
 
 All make codes of level M. Each round gives every maker a batch of fresh texts in turn, so that whatever else
 the machine does falls on all alike. Times are the processor's, of this thread.
@@ -6,17 +6,12 @@ the machine does falls on all alike. Times are the processor's, of this thread.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import platform
 import secrets
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
@@ -25,11 +20,12 @@ import segno
 import zxingcpp
 
 import codes
+from benchmarks.measuring import SHORT, Plan
+from benchmarks.results import Row
 from codes.draw import prepare
 from codes.symbols import MASK
 from codes.writer import PNG_SCALE, QUIET_ZONE
 
-RESULTS = Path(__file__).parent / "results"
 HEADS = {
     "WeChat": ("http://weixin.qq.com/q/02", 15),  # bytes of the random end
     "own app": ("https://login.example.com/s/", 18),
@@ -178,43 +174,15 @@ def penalties(number: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def table(found: dict[str, dict[str, float]]) -> Iterator[str]:
-    yield f"{'µs of processor time':22}{'symbol':>10}{'SVG':>10}{'PNG':>10}{'SVGs/s':>10}{'times saoma':>14}"
-    for maker, of in found.items():
-        products = "".join(f"{of[product]:10.1f}" for product in ("symbol", "SVG", "PNG"))
-        yield f"{maker:22}{products}{1e6 / of['SVG']:10,.0f}{of['SVG'] / found['saoma']['SVG']:14,.1f}"
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--short", action="store_true", help="two rounds: shows that it runs, judges nothing")
-    short = parser.parse_args(arguments).short
-    milliseconds = set_up()
-    microseconds = interleaved(SHORT_ROUNDS if short else ROUNDS)
-    held = memory()
-    penalty = penalties(SHORT_PENALTY_CODES if short else PENALTY_CODES)
-    for line in table(microseconds):
-        print(line)
-    print(
-        "set-up: " + ", ".join(f"version {version} {time:.0f} ms" for version, time in milliseconds.items())
-    )
-    print(f"memory of version {VERSION} after {MEMORY_TEXTS:,} texts: {held / 1e3:,.0f} kB")
-    for name, of in penalty.items():
-        print(f"penalty, {name}: " + ", ".join(f"{which} {value:.0f}" for which, value in of.items()))
-    RESULTS.mkdir(exist_ok=True)
-    found = {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "python": sys.version.split()[0],
-        },
-        "microseconds": microseconds,
-        "set_up_milliseconds": milliseconds,
-        "bytes": held,
-        "penalty": penalty,
-    }
-    (RESULTS / "codes.json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def run(plan: Plan) -> list[Row]:
+    short = plan.rounds == SHORT.rounds
+    found = interleaved(SHORT_ROUNDS if short else ROUNDS)
+    rows = [
+        Row(f"code, {product}", facts={f"{maker}, CPU µs": of[product] for maker, of in found.items()})
+        for product in ("symbol", "SVG", "PNG")
+    ]
+    facts = {f"set-up of version {version}, CPU ms": taken for version, taken in set_up().items()}
+    facts[f"memory of version {VERSION} after {MEMORY_TEXTS:,} texts, kB"] = memory() / 1e3
+    for name, of in penalties(SHORT_PENALTY_CODES if short else PENALTY_CODES).items():
+        facts |= {f"penalty, {name}, mask: {which}": value for which, value in of.items()}
+    return [*rows, Row("code", facts=facts)]

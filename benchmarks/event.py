@@ -3,7 +3,7 @@
 Each event is for a ticket of its own which waits. It is verified, decrypted (AES), parsed, recognised as new;
 the person is found, the ticket goes from WAITING to CONFIRMED, a "not you?" link and the mark "done" are
 stored, all durably; whoever waits is woken; the answer tells the person of the login (sealed, AES). Against a
-handler of Tornado's that does nothing with the same bodies. No socket waits here: that is `waiting.py`.
+handler of Tornado's that does nothing with the same bodies. No socket waits here: that is `push.py`.
 """
 
 from __future__ import annotations
