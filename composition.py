@@ -28,6 +28,7 @@ from broker.base import Broker
 from broker.local import LocalBroker
 from broker.redis import RedisBroker
 from config import Settings, read_secret_key
+from config.sections import App
 from control import ControlServer, database_of, socket_path
 from draining import Changes
 from errors import StoreUnavailable
@@ -102,7 +103,7 @@ class Server:
         if any(site.webhook_url or site.backchannel_logout_uri for site in settings.sites):
             storage = RingingStorage(storage, lambda endpoint: self._outbox.wake(endpoint))
         self.context = make_context(settings, self.base_url, storage, backing.broker, backing.rates, now)
-        signer = Signer(self.context)
+        self._signer = signer = Signer(self.context)
         self._outbox = Outbox(self.context, signer.logout_token)
         self._control: ControlServer | None = None
         if place := socket_path(settings):
@@ -181,15 +182,14 @@ class Server:
         app = self.settings.app
         if not app.enabled:
             return None
-        keys: Keys | RemoteKeys
+        trusted: list[tuple[Policy, Keys | RemoteKeys]] = []
+        for text in app.keys:
+            key = import_key(text)
+            trusted.append((_policy(app, algorithms_of(key)), key))
         if app.jwks_url:
-            keys = RemoteKeys(app.jwks_url, self._http_client, self.context.now)
-            fitting = PUBLIC_KEY_ALGORITHMS
-        else:
-            keys = import_key(app.key.get_secret_value())
-            fitting = algorithms_of(keys)
-        policy = Policy(app.issuer, app.audience, frozenset(app.algorithms) or fitting)
-        return AppLogin(self.context, policy, keys)
+            remote = RemoteKeys(app.jwks_url, self._http_client, self.context.now)
+            trusted.insert(0, (_policy(app, PUBLIC_KEY_ALGORITHMS), remote))
+        return AppLogin(self.context, trusted)
 
     def start(self) -> None:
         """Serves from now on; needs a running loop."""
@@ -247,9 +247,17 @@ class Server:
         while True:
             try:
                 await self._backing.storage.sweep(now=self.context.now())
+                if self.context.previous_mac is not None:
+                    await self._signer.reseal()
             except StoreUnavailable:
                 log.warning("the store did not answer the sweep; nothing depends on it")
             await asyncio.sleep(SWEEP_SECONDS)
+
+
+def _policy(app: App, fitting: frozenset[str]) -> Policy:
+    """For a key that algorithms of `fitting` go with."""
+    chosen = fitting.intersection(app.algorithms) if app.algorithms else fitting
+    return Policy(app.issuer, app.audience, chosen)
 
 
 def make_context(
@@ -260,7 +268,7 @@ def make_context(
     rates: Rates,
     now: Callable[[], float],
 ) -> Context:
-    key = read_secret_key(settings)
+    previous = settings.server.previous_secret_key.get_secret_value()
     return Context(
         settings=settings,
         base_url=base_url,
@@ -271,8 +279,13 @@ def make_context(
         now=now,
         token=secrets.token_urlsafe,
         random=os.urandom,
-        mac=lambda purpose, value: hmac.new(key, f"{purpose} {value}".encode(), "sha256").hexdigest(),
+        mac=_maker_of_macs(read_secret_key(settings)),
+        previous_mac=_maker_of_macs(previous.encode("utf-8")) if previous else None,
     )
+
+
+def _maker_of_macs(key: bytes) -> Callable[[str, str], str]:
+    return lambda purpose, value: hmac.new(key, f"{purpose} {value}".encode(), "sha256").hexdigest()
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from app.token import algorithms_of, import_key
+from app.token import PUBLIC_KEY_ALGORITHMS, algorithms_of, import_key
 from config.faults import FaultySettings
 from config.sections import Settings
 from config.values import is_loopback
@@ -169,7 +169,7 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     if _section(document, "redis").get("url") and not server.get("secret_key"):
         yield "server.secret_key: should be set where there is Redis, the same for every node"
     app = _section(document, "app")
-    if any(app.get(key) for key in ("issuer", "key", "jwks_url", "link")):
+    if any(app.get(key) for key in ("issuer", "key", "previous_key", "jwks_url", "link")):
         if not app.get("issuer"):
             yield "app.issuer: is missing (the section is filled in part)"
         if bool(app.get("key")) == bool(app.get("jwks_url")):
@@ -204,16 +204,22 @@ def _foreign_cookie_domain(domain: str, server: Mapping[str, Any]) -> Iterator[s
 
 
 def _unfitting_algorithms(app: Mapping[str, Any]) -> Iterator[str]:
-    algorithms = app.get("algorithms") or ()
-    if "HS256" in algorithms and app.get("jwks_url"):
-        yield "app.algorithms: HS256 takes a shared secret, and jwks_url has public keys only"
+    """Each of them needs a key that it goes with, each key one of them."""
+    fitting = {"jwks_url": PUBLIC_KEY_ALGORITHMS} if app.get("jwks_url") else {}
     try:
-        fitting = algorithms_of(import_key(str(app["key"]))) if app.get("key") else None
+        for name in ("key", "previous_key"):
+            if app.get(name):
+                fitting[name] = algorithms_of(import_key(str(app[name])))
     except ValueError:
-        return  # told already, with app.key
-    for algorithm in algorithms:
-        if fitting is not None and algorithm not in fitting:
-            yield f"app.algorithms: {algorithm} does not go with this key; it takes {sorted(fitting)}"
+        return  # told already, with the key
+    chosen = app.get("algorithms") or ()
+    for algorithm in chosen:
+        if fitting and not any(algorithm in taken for taken in fitting.values()):
+            names = sorted(frozenset().union(*fitting.values()))
+            yield f"app.algorithms: {algorithm} does not go with {' and '.join(fitting)}; take of {names}"
+    for name, taken in fitting.items():
+        if chosen and not taken.intersection(chosen):
+            yield f"app.algorithms: none goes with {name}; it takes {sorted(taken)}"
 
 
 def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:

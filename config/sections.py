@@ -44,6 +44,7 @@ class Server(_Section):
     allowed_redirects: tuple[Origin, ...] = Field((), strict=False)
     allowed_networks: tuple[Network, ...] = Field((), strict=False)
     secret_key: OptionalSecret = SecretStr("")
+    previous_secret_key: OptionalSecret = SecretStr("")
 
 
 class Site(_Section):
@@ -113,6 +114,7 @@ class App(_Section):
     issuer: str = ""
     audience: Annotated[str, StringConstraints(min_length=1)] = "saoma"
     key: AppKey = SecretStr("")
+    previous_key: AppKey = SecretStr("")
     jwks_url: OptionalUrl = ""
     algorithms: tuple[Algorithm, ...] = Field((), strict=False)
     link: AppLink = ""
@@ -121,6 +123,11 @@ class App(_Section):
     @property
     def enabled(self) -> bool:
         return bool(self.issuer)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The current one, if the app's backend publishes none, then the previous one while they rotate."""
+        return _filled(self.key, self.previous_key)
 
 
 class Oidc(_Section):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from app.keys import KeysUnavailable, RemoteKeys
 from app.token import Claims, Keys, Policy, TokenRefused, key_id, verify
-from errors import Forbidden, LoginRefused, MethodUnavailable, TicketUnknown, Unauthenticated
+from errors import Forbidden, LoginRefused, MethodUnavailable, SaomaError, TicketUnknown, Unauthenticated
 from flows.context import Context
 from flows.limits import give_back, take
 from flows.login_log import login_line, note_refusal
@@ -58,22 +57,26 @@ class Scanned:
 
 
 class AppLogin:
-    """`keys` verify the app's tokens: fixed ones, or a set that the backend publishes."""
+    """`trusted` keys verify the app's tokens, each under its policy: fixed ones, or a set that the backend
+    publishes. There is more than one while they rotate.
+    """
 
-    def __init__(self, context: Context, policy: Policy, keys: Keys | RemoteKeys) -> None:
+    def __init__(self, context: Context, trusted: Sequence[tuple[Policy, Keys | RemoteKeys]]) -> None:
         self._context = context
-        self._policy = policy
-        self._keys = keys
+        self._trusted = trusted
 
     async def person(self, token: str) -> Claims:
         """Who the token says is scanning. Raises Unauthenticated, MethodUnavailable."""
-        try:
-            keys = await self._keys.get(key_id(token)) if isinstance(self._keys, RemoteKeys) else self._keys
-            return verify(token, keys, self._policy, self._context.now())
-        except TokenRefused:
-            raise Unauthenticated("The app's token is not valid.") from None
-        except KeysUnavailable:
-            raise MethodUnavailable from None
+        refusal: SaomaError = Unauthenticated("The app's token is not valid.")
+        for policy, keys in self._trusted:
+            try:
+                known = await keys.get(key_id(token)) if isinstance(keys, RemoteKeys) else keys
+                return verify(token, known, policy, self._context.now())
+            except TokenRefused:
+                continue
+            except KeysUnavailable:
+                refusal = MethodUnavailable()
+        raise refusal
 
     async def scan(self, ticket_id: str, person: Claims) -> Scanned:
         """Raises TicketUnknown, TransitionRefused, LoginRefused."""
@@ -92,7 +95,8 @@ class AppLogin:
             return await moved(transaction, self._context, ticket_id, change, now=now)
 
         ticket = await self._change(ticket_id, person, work)
-        return Scanned(ticket, site_name(context, ticket.site), self._handle(ticket_id, scanner).decode())
+        handle = context.mac(*_handled(ticket_id, scanner))
+        return Scanned(ticket, site_name(context, ticket.site), handle)
 
     async def confirm(self, ticket_id: str, person: Claims, handle: str, number: int | None = None) -> Ticket:
         """One token confirms one ticket. Raises as `scan`, and HandleWrong, Unauthenticated, NumberWrong.
@@ -166,7 +170,7 @@ class AppLogin:
     ) -> None:
         # State and person first: who never scanned is told so, whatever handle they made up.
         change(_app_ticket(await transaction.tickets.get(ticket_id, now=now)))
-        if not hmac.compare_digest(handle.encode("utf-8", "surrogatepass"), self._handle(ticket_id, scanner)):
+        if not self._context.is_mac(handle, *_handled(ticket_id, scanner)):
             raise HandleWrong
 
     async def _asks_for_number(self, ticket_id: str) -> bool:
@@ -209,11 +213,10 @@ class AppLogin:
             raise LoginRefused
         return user
 
-    def _handle(self, ticket_id: str, scanner: Scanner) -> bytes:
-        """Made from ticket and person, so that it is the same each time and nothing has to be kept."""
-        return self._context.mac("handle", f"{ticket_id} {scanner.provider} {scanner.subject}").encode(
-            "ascii"
-        )
+
+def _handled(ticket_id: str, scanner: Scanner) -> tuple[str, str]:
+    """What a handle is made from, so that it is the same each time and nothing has to be kept."""
+    return "handle", f"{ticket_id} {scanner.provider} {scanner.subject}"
 
 
 def _number(random: Callable[[int], bytes]) -> int:

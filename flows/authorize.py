@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -46,7 +45,7 @@ def read(context: Context, query: str) -> Asked:
     if note is not None:
         query = query[: note.start()]
         at = float(note[1])
-        ours = hmac.compare_digest(note[2], _proof(context, note[1], query))
+        ours = context.is_mac(note[2], *_asked(note[1], query))
         if ours and context.now() < at + ASKED_SECONDS:
             asked_at = at
     values = requests.parse_query(query)
@@ -56,7 +55,7 @@ def read(context: Context, query: str) -> Asked:
 def login_address(context: Context, asked: Asked) -> str:
     """The login page, which leads back to the request."""
     at = str(int(context.now()))
-    continued = f"{AUTHORIZE}?{asked.query}&saoma_asked={at}.{_proof(context, at, asked.query)}"
+    continued = f"{AUTHORIZE}?{asked.query}&saoma_asked={at}.{context.mac(*_asked(at, asked.query))}"
     language = next(iter(asked.request.ui_locales.split()), "")
     return f"/login?next={quote(continued, safe='')}" + (f"&lang={quote(language)}" if language else "")
 
@@ -161,5 +160,5 @@ def _login_required(request: AuthorizationRequest) -> Refused:
     return Refused(request.redirect_uri, request.state, error)
 
 
-def _proof(context: Context, at: str, query: str) -> str:
-    return context.mac("authorize", f"{at} {query}")
+def _asked(at: str, query: str) -> tuple[str, str]:
+    return "authorize", f"{at} {query}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 
 from errors import BadRequest
 from flows.context import Context
@@ -17,7 +16,8 @@ def sealed(context: Context, of: str, cursor: str) -> str:
     """`of` names the list; "" stays "", the end of it."""
     if not cursor:
         return ""
-    return base64.urlsafe_b64encode(cursor.encode()).decode("ascii") + "." + _mac(context, of, cursor)
+    mac = context.mac("cursor", f"{of} {cursor}")[:MAC_LENGTH]
+    return base64.urlsafe_b64encode(cursor.encode()).decode("ascii") + "." + mac
 
 
 def opened(context: Context, of: str, given: str) -> str:
@@ -27,13 +27,9 @@ def opened(context: Context, of: str, given: str) -> str:
     encoded, _, mac = given.partition(".")
     try:
         cursor = base64.b64decode(encoded, altchars=b"-_", validate=True).decode()
-        ours = len(given) <= MAX_LENGTH and hmac.compare_digest(mac, _mac(context, of, cursor))
-    except (binascii.Error, ValueError, TypeError):  # TypeError: compare_digest takes ASCII alone
+        ours = len(given) <= MAX_LENGTH and context.is_mac(mac, "cursor", f"{of} {cursor}", MAC_LENGTH)
+    except (binascii.Error, ValueError):
         ours = False
     if not ours:
         raise BadRequest("This page of the list is not known; start again at its beginning.")
     return cursor
-
-
-def _mac(context: Context, of: str, cursor: str) -> str:
-    return context.mac("cursor", f"{of} {cursor}")[:MAC_LENGTH]

@@ -6,7 +6,6 @@ A browser that shows one contacts no third party, and learns nothing of where it
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from collections import OrderedDict
 from collections.abc import Collection
@@ -43,11 +42,12 @@ def address(context: Context, user: User) -> str:
     """Where the person's picture is served, "" where none is known. Only who was given it can ask for it."""
     if not user.picture:
         return ""
-    return f"{context.base_url}{PATH}{user.id}/{_key(context, user)}"
+    return f"{context.base_url}{PATH}{user.id}/{context.mac(*_meant(user))}"
 
 
-def _key(context: Context, user: User) -> str:
-    return context.mac("picture", f"{user.id} {user.picture}")
+def _meant(user: User) -> tuple[str, str]:
+    """What the address is good for."""
+    return "picture", f"{user.id} {user.picture}"
 
 
 class Pictures:
@@ -72,7 +72,7 @@ class Pictures:
             return await transaction.users.get(user_id)
 
         user = await self._context.storage.transact(work)
-        if user is None or not user.picture or not hmac.compare_digest(_key(self._context, user), key):
+        if user is None or not user.picture or not self._context.is_mac(key, *_meant(user)):
             raise NotFound
         picture = self._cached.get(user.picture)
         if picture is None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from Crypto.Cipher import AES
@@ -58,6 +60,21 @@ class Signer:
         """The claims of a token of ours, whether or not it is over; None for anything else."""
         claims = keys.verified(await self._current(), token)
         return claims if claims and claims.get("iss") == self._context.base_url else None
+
+    async def reseal(self) -> None:
+        """Seals anew what another key than the current one has sealed, so that the other one can go.
+
+        Raises StoreUnavailable.
+        """
+        context = self._context
+
+        async def work(transaction: Transaction) -> None:
+            for kept in await transaction.signing_keys.all(now=context.now()):
+                text, by_current = self._unsealed(kept.sealed)
+                if text is not None and not by_current:
+                    await transaction.signing_keys.reseal(replace(kept, sealed=self._sealed(text)))
+
+        await context.storage.transact(work)
 
     async def _signed(self, site: RegisteredSite, claims: Mapping[str, Any], kind: str) -> str:
         key = keys.signing_key(await self._current(), site.id_token_alg, self._context.now())
@@ -118,34 +135,41 @@ class Signer:
     def _opened(self, stored: Iterable[SigningKey]) -> tuple[Key, ...]:
         opened = []
         for kept in stored:
-            try:
-                document = json.loads(self._unsealed(kept.sealed))
-            except ValueError:
+            text, _ = self._unsealed(kept.sealed)
+            if text is None:
                 if kept.slot not in self._unreadable:
                     self._unreadable.add(kept.slot)
                     log.error("signing key %s was sealed under another server.secret_key", kept.slot)
                 continue
             kind = RSAKey if kept.algorithm == "RS256" else ECKey
             turn = Turn(_number(kept.slot), kept.signs_from, kept.signs_until)
-            opened.append(Key(kind.import_key(document), kept.algorithm, turn))
+            opened.append(Key(kind.import_key(json.loads(text)), kept.algorithm, turn))
         return tuple(opened)
 
     # A copy of the database alone must not be able to sign (AES-256-GCM under a key from the secret key).
 
     def _sealed(self, text: str) -> str:
         nonce = self._context.random(NONCE_BYTES)
-        content, tag = self._cipher(nonce).encrypt_and_digest(text.encode("utf-8"))
+        content, tag = _cipher(self._seals()[0], nonce).encrypt_and_digest(text.encode("utf-8"))
         return bytes(nonce + tag + content).hex()
 
-    def _unsealed(self, sealed: str) -> str:
-        """Raises ValueError."""
-        raw = bytes.fromhex(sealed)
-        nonce, tag, content = raw[:NONCE_BYTES], raw[NONCE_BYTES:][:TAG_BYTES], raw[NONCE_BYTES + TAG_BYTES :]
-        return bytes(self._cipher(nonce).decrypt_and_verify(content, tag)).decode("utf-8")
+    def _unsealed(self, sealed: str) -> tuple[str | None, bool]:
+        """The text, None where no key of ours fits; and whether it was the current one."""
+        for number, key in enumerate(self._seals()):
+            with suppress(ValueError):
+                raw = bytes.fromhex(sealed)
+                nonce, rest = raw[:NONCE_BYTES], raw[NONCE_BYTES:]
+                content = _cipher(key, nonce).decrypt_and_verify(rest[TAG_BYTES:], rest[:TAG_BYTES])
+                return bytes(content).decode("utf-8"), number == 0
+        return None, False
 
-    def _cipher(self, nonce: bytes) -> Any:
-        key = bytes.fromhex(self._context.mac("seal", "signing keys"))
-        return AES.new(key, AES.MODE_GCM, nonce=nonce, mac_len=TAG_BYTES)
+    def _seals(self) -> tuple[str, ...]:
+        """The keys to seal with, in hex; the current one first."""
+        return self._context.macs("seal", "signing keys")
+
+
+def _cipher(key: str, nonce: bytes) -> Any:
+    return AES.new(bytes.fromhex(key), AES.MODE_GCM, nonce=nonce, mac_len=TAG_BYTES)
 
 
 def _number(slot: str) -> int:

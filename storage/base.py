@@ -348,6 +348,10 @@ class SigningKeys(ABC):
         """The first key in a slot stays until it is swept; another one for it is dropped."""
 
     @abstractmethod
+    async def reseal(self, key: SigningKey) -> None:
+        """`key.sealed` in the place of what the same key (slot and id) had; nothing where it is not there."""
+
+    @abstractmethod
     async def all(self, *, now: float) -> Sequence[SigningKey]:
         """Those not past their expiry, the oldest first by `created_at`, then slot."""
 

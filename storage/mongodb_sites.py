@@ -118,6 +118,10 @@ class SigningKeys(base.SigningKeys):
         row = expiring(codec.scalars(**codec.signing_key_row(key)))
         await insert_first(self._collection, {"_id": key.slot, **row})
 
+    async def reseal(self, key: SigningKey) -> None:
+        which = codec.scalars(_id=key.slot, id=key.id)
+        await self._collection.update_one(which, {"$set": codec.scalars(sealed=key.sealed)})
+
     async def all(self, *, now: float) -> Sequence[SigningKey]:
         rows = self._collection.find({"expires_at": {"$gt": now}}).sort([("created_at", 1), ("_id", 1)])
         return [codec.signing_key_of(row) async for row in rows]

@@ -96,6 +96,12 @@ class SigningKeys(Collection, base.SigningKeys):
         row = codec.signing_key_row(key)
         self._execute(insert("signing_keys", codec.SIGNING_KEY_COLUMNS, or_ignore=True), row)
 
+    async def reseal(self, key: SigningKey) -> None:
+        self._execute(
+            "UPDATE signing_keys SET sealed = :sealed WHERE slot = :slot AND id = :id",
+            codec.signing_key_row(key),
+        )
+
     async def all(self, *, now: float) -> Sequence[SigningKey]:
         rows = self._execute(
             "SELECT * FROM signing_keys WHERE expires_at > ? ORDER BY created_at, slot", (now,)

@@ -229,8 +229,12 @@ async def login(publisher: Publisher, tmp_path) -> AsyncIterator[Any]:
         http = AsyncHTTPClient(force_instance=True)
         login: Any = AppLogin(
             world.context,
-            Policy(ISSUER, AUDIENCE, PUBLIC_KEY_ALGORITHMS),
-            RemoteKeys(publisher.url, http, world.clock),
+            [
+                (
+                    Policy(ISSUER, AUDIENCE, PUBLIC_KEY_ALGORITHMS),
+                    RemoteKeys(publisher.url, http, world.clock),
+                )
+            ],
         )
         login.clock = world.clock
         yield login

@@ -283,7 +283,7 @@ async def test_somebody_forgotten_in_between_is_nobody_to_tell_of(world):
 class Phone:
     def __init__(self, world: World) -> None:
         self.world, self.tokens, key = world, 0, import_key(SECRET)
-        self.login = AppLogin(world.context, Policy(ISSUER, AUDIENCE, algorithms_of(key)), key)
+        self.login = AppLogin(world.context, [(Policy(ISSUER, AUDIENCE, algorithms_of(key)), key)])
 
     async def person(self, **claims: Any):
         self.tokens += 1

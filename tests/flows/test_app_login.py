@@ -78,7 +78,7 @@ async def opened(folder: Path, **document: Any) -> AsyncIterator[Desk]:
     app = {"issuer": ISSUER, "key": SECRET, **document.pop("app", {})}
     async with made(folder, app=app, sites=SITES, **document) as world:
         key = import_key(SECRET)
-        yield Desk(world, AppLogin(world.context, Policy(ISSUER, AUDIENCE, algorithms_of(key)), key))
+        yield Desk(world, AppLogin(world.context, [(Policy(ISSUER, AUDIENCE, algorithms_of(key)), key)]))
 
 
 @pytest.fixture

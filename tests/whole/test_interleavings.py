@@ -87,7 +87,7 @@ def make_nodes(folder: Path, storages: list[Storage], clock: Clock) -> list[Node
             random=os.urandom,
             mac=lambda purpose, value: sha256(f"{purpose}:{value}".encode()).hexdigest(),
         )
-        login = AppLogin(context, Policy(ISSUER, AUDIENCE, algorithms_of(key)), key)
+        login = AppLogin(context, [(Policy(ISSUER, AUDIENCE, algorithms_of(key)), key)])
         nodes.append(Node(context, login, SessionMemory(context, shared)))
     return nodes
 

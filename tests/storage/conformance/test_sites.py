@@ -238,6 +238,17 @@ async def test_of_many_keys_for_a_slot_at_once_one_stays(store: Store) -> None:
     assert [await store.signing_keys.all(now=NOW) for _ in range(3)] == [[kept]] * 3
 
 
+async def test_a_key_is_sealed_anew_and_no_other_one(store: Store) -> None:
+    await store.signing_keys.add(signing_key())
+    await store.signing_keys.add(signing_key("ES256/1", algorithm="ES256"))
+    await store.signing_keys.reseal(signing_key(id="swept meanwhile", sealed="another"))
+    await store.signing_keys.reseal(signing_key("RS256/9", sealed="another"))
+    await store.signing_keys.reseal(signing_key(sealed="anew", created_at=0.0, expires_at=0.0))
+    kept = {key.slot: key for key in await store.signing_keys.all(now=NOW)}
+    others = signing_key("ES256/1", algorithm="ES256")
+    assert kept == {"ES256/1": others, signing_key().slot: signing_key(sealed="anew")}
+
+
 async def test_keys_the_oldest_first_until_the_exact_second(store: Store) -> None:
     made = [
         signing_key("RS256/2", created_at=NOW - 1, expires_at=NOW + 20),
