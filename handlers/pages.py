@@ -265,6 +265,11 @@ class LinkPage(PageHandler):
     def logged_path(self) -> str:
         return self.path + "…"
 
+    def set_own_headers(self) -> None:
+        super().set_own_headers()
+        # Not to ourselves either: a proxy in front may log where a request for a style sheet came from.
+        self.set_header("Referrer-Policy", "no-referrer")
+
     def shown_login(self, link: Link) -> _ShownLogin:
         return _ShownLogin(
             site_name(self.context, link.site),

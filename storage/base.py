@@ -290,6 +290,10 @@ class KnownBrowsers(ABC):
     @abstractmethod
     async def is_known(self, token_hash: bytes, user_id: str, *, now: float) -> bool: ...
 
+    @abstractmethod
+    async def forget(self, user_id: str) -> None:
+        """No browser is known for the person any more."""
+
 
 class Grants(ABC):
     """Whatever is past its expiry is not there. A grant stays with the id of the person it was given by."""

@@ -90,6 +90,9 @@ class KnownBrowsers(base.KnownBrowsers):
         found = await self._collection.find_one({**alive, **await self._people.owned(user_id)})
         return found is not None
 
+    async def forget(self, user_id: str) -> None:
+        await self._collection.delete_many(await self._people.owned(user_id))
+
 
 async def _behind(collection: Any, which: Row, cursor: str, limit: int) -> list[Row]:
     """The newest documents of `which` behind the cursor."""

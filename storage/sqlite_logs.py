@@ -87,3 +87,10 @@ class KnownBrowsers(Collection, base.KnownBrowsers):
             survivor,
         )
         return row is not None
+
+    async def forget(self, user_id: str) -> None:
+        self._execute(
+            "DELETE FROM known_browsers WHERE user_id = :id"
+            " OR user_id IN (SELECT id FROM former_users WHERE user_id = :id)",
+            {"id": self._survivor(user_id)},
+        )

@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 
 import pytest
 
+from flows import admin
 from tests.handlers.relying_party import SITE, RelyingParty
 from tests.harness import Browser, Whole, document, running
+from tickets import hash_secret
 from wechat.callback import Mode
 
 
@@ -153,6 +155,45 @@ async def test_a_browser_that_the_person_used_before(tmp_path):
         ticket_id = await other.open_login()
         await whole.scan(ticket_id, person)
         assert await other.state(ticket_id) == "SCANNED"
+
+
+async def test_after_a_not_me_no_browser_is_known(tmp_path):
+    """Whoever was talked into a yes for an attacker's browser must not be in for more."""
+    async with running(tmp_path, wechat={"confirm": "new_browser"}) as whole:
+        attacker, person = whole.browser(), whole.person()
+        ticket_id = await attacker.open_login()
+        await whole.scan(ticket_id, person)
+        page = (await say(whole, await link_of(whole, person), "yes")).body.decode()
+        assert (await attacker.exchange(ticket_id)).code == 200
+        not_me = re.search(rf'href="{re.escape(whole.base_url)}(/not-me/[^"]+)"', page)[1]
+        assert (await say(whole, not_me, "")).code == 200
+        ticket_id = await attacker.open_login()
+        await whole.scan(ticket_id, person)
+        assert await attacker.state(ticket_id) == "SCANNED"
+
+
+@pytest.mark.parametrize("mode", [Mode.SAFE, Mode.PLAIN])
+async def test_the_link_is_for_this_question_alone(tmp_path, mode):
+    """128 bits, hashed, one purpose, over with its ticket, no referrer (security rule 5)."""
+    async with running(tmp_path, mode=mode, wechat={"confirm": "always"}) as whole:
+        browser, person = whole.browser(), whole.person()
+        ticket_id = await browser.open_login()
+        await whole.scan(ticket_id, person)
+        link = await link_of(whole, person)
+        token = link.removeprefix("/confirm/")
+        assert len(token) * 6 >= 128
+        for other in (f"/not-me/{token}", f"{admin.PATH}{token}"):
+            assert (await whole.browser().get(other)).code == 404
+        assert (await whole.browser().get(link)).headers["Referrer-Policy"] == "no-referrer"
+
+        async def stored(transaction):
+            plain = await transaction.links.get(token.encode(), now=0)
+            return plain, await transaction.links.get(hash_secret(token), now=whole.clock())
+
+        plain, known = await whole.storage.transact(stored)
+        assert plain is None
+        assert (known.purpose, known.ticket_id) == ("confirm", ticket_id)
+        assert known.expires_at == (await whole.ticket(ticket_id)).expires_at
 
 
 async def test_a_planted_device_cookie_does_not_become_the_victims(tmp_path):

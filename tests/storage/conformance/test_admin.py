@@ -337,6 +337,22 @@ async def test_browsers_of_two_who_are_one(store: Store) -> None:
         assert not await store.known_browsers.is_known(OTHER, name, now=NOW)
 
 
+async def test_a_persons_browsers_are_forgotten_and_nobody_elses(store: Store) -> None:
+    await person(store, "old", NOW - 2)
+    await person(store, "young", NOW - 1)
+    for name in ("old", "young", "bert"):
+        await store.known_browsers.remember(BROWSER, name, expires_at=NOW + 60)
+    await store.known_browsers.remember(OTHER, "young", expires_at=NOW + 60)
+    await merge(store, "old", "young")
+    await store.known_browsers.forget("young")
+    for name in ("old", "young"):
+        assert not await store.known_browsers.is_known(BROWSER, name, now=NOW)
+        assert not await store.known_browsers.is_known(OTHER, name, now=NOW)
+    assert await store.known_browsers.is_known(BROWSER, "bert", now=NOW)
+    await store.known_browsers.remember(BROWSER, "old", expires_at=NOW + 60)
+    assert await store.known_browsers.is_known(BROWSER, "old", now=NOW)
+
+
 async def test_known_browsers_are_swept(store: Store) -> None:
     await store.known_browsers.remember(BROWSER, "anna", expires_at=NOW)
     await store.known_browsers.remember(OTHER, "anna", expires_at=NOW + 0.001)

@@ -174,6 +174,7 @@ def calls_with(value: Any) -> dict[str, Callable[[Store], Awaitable[Any]]]:
         "find behind": lambda s: s.logins.find(LoginFilter(), cursor=value),
         "browser of": lambda s: s.known_browsers.remember(b"browser", value, expires_at=NOW),
         "is known of": lambda s: s.known_browsers.is_known(b"browser", value, now=NOW),
+        "forget browsers of": lambda s: s.known_browsers.forget(value),
     }
 
 
