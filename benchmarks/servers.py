@@ -22,6 +22,7 @@ import config
 from composition import open_storage
 from emulator import Account
 from storage.base import Transaction
+from tests.cluster.processes import dies_with_us
 from tests.ports import free_port
 from wechat.callback import Mode
 
@@ -73,7 +74,14 @@ def wechat(account: Account, **more: Any) -> dict[str, Any]:
 
 
 def pinned(core: int) -> Callable[[], None]:
-    return lambda: os.sched_setaffinity(0, {core})
+    """For a child: it stays on that core, and ends with us in any case."""
+    dies = dies_with_us(signal.SIGKILL)
+
+    def prepare() -> None:
+        os.sched_setaffinity(0, {core})
+        dies()
+
+    return prepare
 
 
 class Process:
