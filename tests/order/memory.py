@@ -240,6 +240,8 @@ class _KnownBrowsers:
     async def is_known(self, token_hash: bytes, user_id: str, *, now: float) -> bool:
         return False
 
+    async def forget(self, user_id: str) -> None: ...
+
 
 class _Logins:
     async def append(self, login: object) -> None:

@@ -9,6 +9,7 @@ else may have happened in any.
     abandon, exchange, look             by a browser, with the ticket's secret or with a made-up one
     unfollow, block, sign_out, forget   end what a person has; `ok`: there was somebody to end it for
     not_me     ends what came of one ticket; `ok`: the link was good
+    follow     without a code
     who        whose session a token is; `ok`: somebody's, the `person`'s
 """
 

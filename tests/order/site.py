@@ -7,25 +7,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.token import Claims, Policy, algorithms_of, import_key
+from app.token import Claims
 from errors import SaomaError, StoreUnavailable
 from flows import confirm, not_me, people, sessions
 from flows.app_login import AppLogin
 from flows.context import Context
 from flows.exchange import exchange
-from flows.follow import unfollowed
+from flows.follow import followed, unfollowed
 from flows.scan import scanned
 from flows.tickets import abandon
 from flows.watch import view
 from storage.base import Transaction
 from storage.records import User
-from tests.app.keys import AUDIENCE, ISSUER, SECRET
 from tests.order.history import History, Operation
 from tickets import Device, Ticket, hash_secret
 from wechat.messages import Message
 
-KEY = import_key(SECRET)
-POLICY = Policy(ISSUER, AUDIENCE, algorithms_of(KEY))
 DEVICE = Device("Chrome", "Windows", "203.0.113.5")
 LINK = re.compile(r"/(?:not-me|confirm)/([\w-]+)")
 
@@ -52,7 +49,7 @@ class Node:
     @classmethod
     def of(cls, context: Context, asked: Context, **more: Any) -> Node:
         current = more.get("current") or (lambda token: sessions.current(context, token))
-        return cls(context, asked, AppLogin(context, POLICY, KEY), current)
+        return cls(context, asked, AppLogin(context, ()), current)  # whose claims need no token here
 
 
 @dataclass
@@ -138,9 +135,9 @@ class Site:
             operation.person = self._subject(seen.user)
 
     async def who(self, act: Act, context: Context, operation: Operation) -> None:
-        """Whose session a token is; the actor is the token."""
-        operation.token = act.actor
-        current = await self.nodes[act.node % len(self.nodes)].current(act.actor)
+        """Whose session a token is: the actor, or the last one that the browser was given."""
+        operation.token = self.tokens.get(act.actor, [act.actor])[-1]
+        current = await self.nodes[act.node % len(self.nodes)].current(operation.token)
         if current is not None:
             operation.ok, operation.person = True, self._subject(current.user)
 
@@ -199,6 +196,15 @@ class Site:
         operation.ok = decided is not None
         if decided is not None:
             self._note_link(act.ticket, decided.not_me)
+
+    async def follow(self, act: Act, context: Context, operation: Operation) -> None:
+        message = self._message(act, context, "subscribe")
+
+        async def work(transaction: Transaction) -> Any:
+            return await followed(transaction, context, message)
+
+        await context.storage.transact(work)
+        operation.ok = True
 
     async def unfollow(self, act: Act, context: Context, operation: Operation) -> None:
         message = self._message(act, context, "unsubscribe")

@@ -166,12 +166,14 @@ TICKETS = ("wechat 1", "asked 1", "app 1")
 PEOPLE = ("Anna", "Bert")
 BROWSERS = ("own", "other")
 KINDS = {  # with their weights
+    "exchange": 6,
     "scan": 4,
     "confirm": 4,
     "cancel": 1,
-    "exchange": 6,
     "abandon": 1,
     "look": 1,
+    "who": 1,
+    "follow": 1,
     "unfollow": 1,
     "block": 1,
     "sign_out": 1,
@@ -179,7 +181,7 @@ KINDS = {  # with their weights
     "not_me": 2,
     "wait": 1,
 }
-BY_BROWSERS = ("exchange", "abandon", "look")
+BY_BROWSERS = ("exchange", "abandon", "look", "who")
 BETWEEN = ("59", "60", "61", "240", "299", "300")  # seconds, one after the other
 MEANWHILE = "1"  # no work takes longer than storage.base.TIMEOUT_SECONDS
 
@@ -189,20 +191,19 @@ def an_act(chance: random.Random) -> Act:
     if kind == "wait":
         return Act(kind, MEANWHILE)
     actor = chance.choices(BROWSERS, (5, 1)) if kind in BY_BROWSERS else chance.choices(PEOPLE, (4, 1))
-    return Act(kind, actor[0], chance.choices(TICKETS, (3, 2, 2))[0])
+    return Act(kind, actor[0], chance.choices(TICKETS, (3, 2, 2))[0], chance.randrange(2))
 
 
-def by_chance(seed: int) -> Program:
+def steps_to(ticket: str, count: int) -> list[Act]:
+    """Tickets, and the first steps of the usual way with one of them."""
+    usual = [Act("scan", "Anna", ticket), Act("confirm", "Anna", ticket), Act("exchange", "own", ticket)]
+    return [Act("issue", "own", known) for known in TICKETS] + usual[:count]
+
+
+def by_chance(chance: random.Random) -> Program:
     """A few steps towards a login, then two to five things at once, most of them about the same ticket."""
-    chance = random.Random(seed)
     favourite = chance.choice(TICKETS)
-    usual = [
-        Act("scan", "Anna", favourite),
-        Act("confirm", "Anna", favourite),
-        Act("exchange", "own", favourite),
-    ]
-    before = [Act("issue", "own", ticket) for ticket in TICKETS]
-    before += usual[: chance.randint(0, 3)]
+    before = steps_to(favourite, chance.randint(0, 3))
     if chance.random() < 0.25:
         before.append(Act("wait", chance.choice(BETWEEN)))
     at_once = [an_act(chance) for _ in range(chance.randint(2, 5))]
@@ -214,6 +215,6 @@ def by_chance(seed: int) -> Program:
 
 def walk(seed: int) -> tuple[Program, list[int], list[str]]:
     """One program in one order; what was wrong with it."""
-    program, path = by_chance(seed), list[int]()
+    program, path = by_chance(random.Random(seed)), list[int]()
     site = run(program, _by(random.Random(-seed - 1), path))
     return program, path, violations(site.history.operations)
