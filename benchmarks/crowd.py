@@ -1,4 +1,4 @@
-"""Those who wait for tickets: thousands of WebSockets or long polls, held by the driver (`driver/wait.go`)."""
+"""Those who wait for tickets: thousands of WebSockets or long polls, held by the driver (`wait.go`)."""
 
 from __future__ import annotations
 

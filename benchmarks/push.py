@@ -1,4 +1,4 @@
-"""From an event to the page: ten thousand pages wait over WebSockets, each for a ticket of its own, and people
+"""From an event to the page: ten thousand pages wait by WebSocket, each for a ticket of its own, and people
 log in, a hundred a second. The time is from when WeChat's event leaves until its page is told CONFIRMED; the
 event is verified, decrypted (AES), and all of it is stored durably before the page hears of it.
 

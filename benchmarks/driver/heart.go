@@ -4,11 +4,12 @@ import "time"
 
 // heart sends one request on and on, at fixed times: what comes late was kept waiting. nil never beats.
 type heart struct {
-	*connection
+	address string
 	request []byte
 	every   time.Duration
 	stopped chan struct{}
 	said    chan latency
+	failed  error // to be read when it has said
 }
 
 func newHeart(address, file string, every float64) (*heart, error) {
@@ -16,19 +17,20 @@ func newHeart(address, file string, every float64) (*heart, error) {
 	if err != nil {
 		return nil, err
 	}
-	open, err := dial(address, time.Now().Add(endsAfter))
-	if err != nil {
-		return nil, err
-	}
-	return &heart{connection: open, request: requests[0], every: time.Duration(every * float64(time.Millisecond))}, nil
+	return &heart{address: address, request: requests[0], every: time.Duration(every * float64(time.Millisecond))}, nil
 }
 
-func (h *heart) start() {
+func (h *heart) start() error {
 	if h == nil {
-		return
+		return nil
+	}
+	open, err := dial(h.address, time.Now().Add(endsAfter))
+	if err != nil {
+		return err
 	}
 	h.stopped, h.said = make(chan struct{}), make(chan latency, 1)
 	go func() {
+		defer open.close()
 		var took []time.Duration
 		for due := time.Now(); ; due = due.Add(h.every) {
 			select {
@@ -41,19 +43,21 @@ func (h *heart) start() {
 			if from.Sub(due) < h.every {
 				due = from // our own timer's lateness is none of the server's
 			}
-			if _, err := h.ask(h.request); err != nil {
+			if _, h.failed = open.ask(h.request); h.failed != nil {
 				h.said <- latency{}
 				return
 			}
 			took = append(took, time.Since(due))
 		}
 	}()
+	return nil
 }
 
-func (h *heart) stop() latency {
+func (h *heart) stop() (latency, error) {
 	if h == nil {
-		return latency{}
+		return latency{}, nil
 	}
 	close(h.stopped)
-	return <-h.said
+	said := <-h.said
+	return said, h.failed
 }

@@ -35,6 +35,7 @@ type round struct {
 //
 // It says one document when all wait, and one more for each line of its standard input: that is a round. The
 // file of waiters has each one's request; event number i of the file of events is for waiter number i*stride.
+// With no number of events a round sends the first one alone, where there is any.
 func wait(arguments []string) (any, error) {
 	options := flag.NewFlagSet("wait", flag.ExitOnError)
 	address := options.String("address", "", "host and port")
@@ -60,32 +61,35 @@ func wait(arguments []string) (any, error) {
 	}
 	say := json.NewEncoder(os.Stdout)
 	_ = say.Encode(joined{len(requests), time.Since(begin).Seconds(), all.waiters[0].headers})
-	sender := &sender{all: all, stride: *stride, rate: *rate}
+	sender := &sender{all: all, address: *address, callers: *callers, stride: *stride, rate: *rate}
 	if *events != "" {
 		if sender.requests, err = readRequests(*events); err != nil {
 			return nil, err
 		}
-		if sender.idle, err = dialAll(*address, *callers); err != nil {
-			return nil, err
-		}
 	}
-	var heart *heart
+	var regular *heart
 	if *beat != "" {
-		if heart, err = newHeart(*address, *beat, *every); err != nil {
+		if regular, err = newHeart(*address, *beat, *every); err != nil {
 			return nil, err
 		}
 	}
-	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
-		said := round{}
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		cpu := cpuSeconds()
-		heart.start()
-		if *number > 0 {
-			said = sender.send(*number)
-		} else {
-			said = all.end()
+		if err := regular.start(); err != nil {
+			return nil, err
 		}
-		said.Beat = heart.stop()
+		var said round
+		if *number > 0 {
+			said, err = sender.send(*number)
+		} else {
+			said, err = sender.end()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if said.Beat, err = regular.stop(); err != nil {
+			return nil, err
+		}
 		said.CPU = cpuSeconds() - cpu
 		said.Told, said.Closed = all.count()
 		said.Headers = all.waiters[0].headers
@@ -98,14 +102,25 @@ func wait(arguments []string) (any, error) {
 type sender struct {
 	all      *crowd
 	requests [][]byte
-	idle     chan *connection
+	address  string
+	callers  int
 	stride   int
 	rate     float64
 	sent     int
 }
 
-func (s *sender) send(number int) round {
+// send sends so many, on connections of this round: a server closes those that were idle since the former one.
+func (s *sender) send(number int) (round, error) {
 	number = min(number, len(s.requests)-s.sent)
+	idle := make(chan *connection, s.callers)
+	for range s.callers {
+		open, err := dial(s.address, time.Now().Add(endsAfter))
+		if err != nil {
+			return round{}, err
+		}
+		defer open.close()
+		idle <- open
+	}
 	var done sync.WaitGroup
 	var lock sync.Mutex
 	left := make([]int64, number)
@@ -114,7 +129,7 @@ func (s *sender) send(number int) round {
 	for i := range number {
 		due := begin.Add(time.Duration(float64(i) / s.rate * float64(time.Second)))
 		time.Sleep(time.Until(due))
-		open := <-s.idle
+		open := <-idle
 		late = max(late, time.Since(due))
 		left[i] = now()
 		done.Add(1)
@@ -123,13 +138,12 @@ func (s *sender) send(number int) round {
 			from := time.Now()
 			got, err := open.ask(request)
 			took := time.Since(from)
+			idle <- open
+			if err == nil && got.status != 200 {
+				err = fmt.Errorf("status %d", got.status)
+			}
 			if err != nil {
 				s.all.fail(err.Error())
-				return
-			}
-			s.idle <- open
-			if got.status != 200 {
-				s.all.fail(fmt.Sprintf("status %d", got.status))
 				return
 			}
 			lock.Lock()
@@ -149,7 +163,22 @@ func (s *sender) send(number int) round {
 		},
 		Answers: percentiles(answered),
 		Late:    float64(late) / float64(time.Millisecond),
+	}, nil
+}
+
+// end sends the first event, where there is one, and returns when all waiters have ended.
+func (s *sender) end() (round, error) {
+	if len(s.requests) > 0 {
+		open, err := dial(s.address, time.Now().Add(endsAfter))
+		if err != nil {
+			return round{}, err
+		}
+		defer open.close()
+		if _, err = open.ask(s.requests[0]); err != nil {
+			return round{}, err
+		}
 	}
+	return s.all.end(), nil
 }
 
 // arrivals waits for all that were told to have been.
@@ -168,16 +197,4 @@ func (s *sender) arrivals(left []int64) []time.Duration {
 		}
 	}
 	return took
-}
-
-func dialAll(address string, number int) (chan *connection, error) {
-	idle := make(chan *connection, number)
-	for range number {
-		open, err := dial(address, time.Now().Add(endsAfter))
-		if err != nil {
-			return nil, err
-		}
-		idle <- open
-	}
-	return idle, nil
 }
