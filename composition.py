@@ -10,7 +10,7 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
 
 import background
 from app.keys import RemoteKeys
@@ -29,6 +28,7 @@ from broker.local import LocalBroker
 from broker.redis import RedisBroker
 from config import Settings, read_secret_key
 from config.sections import App
+from connections import Connections
 from control import ControlServer, database_of, socket_path
 from draining import Changes
 from errors import StoreUnavailable
@@ -38,6 +38,7 @@ from flows.code_pool import CodePool
 from flows.context import Context
 from flows.deliveries import Deliveries
 from flows.drawing import Drawing
+from flows.limits import address_key
 from flows.messenger import Messenger
 from flows.outbox import Outbox
 from flows.pictures import Pictures
@@ -66,11 +67,6 @@ from wechat.callback import Gate, Mode
 from wechat.client import WechatClient
 from wechat.crypto import MessageCrypto
 
-# Tornado's own limits are generous (an hour for headers, 100 MB for a body).
-MAX_HEADER_BYTES = 16 * 1024
-MAX_BODY_BYTES = 64 * 1024
-IDLE_SECONDS = 20.0  # for a request's headers, and between two requests
-BODY_SECONDS = 10.0
 SWEEP_SECONDS = 300.0
 DRAIN_SECONDS = 6.0
 MAX_OUTBOUND = 100  # calls to WeChat and for keys at once; relay and pictures have their own
@@ -92,7 +88,6 @@ class Server:
         metrics_sockets: Collection[socket.socket] = (),
     ) -> None:
         self.settings = settings
-        self._sockets = sockets
         self.port: int = sockets[0].getsockname()[1]
         self.base_url = settings.server.base_url or f"http://127.0.0.1:{self.port}"
         database = storage
@@ -119,13 +114,12 @@ class Server:
             client = make_client(
                 settings, self._http_client, now, backing.shared, self.context.metrics.platform_called
             )
-            limits = settings.limits.enabled
             self.codes = CodePool(
                 client,
                 size=settings.wechat.pool_size,
                 max_age=settings.wechat.pool_age,
                 code_life=settings.ticket.lifetime + EXTENSION_SECONDS,
-                daily_budget=settings.wechat.daily_codes if limits else None,
+                daily_budget=settings.wechat.daily_codes if settings.limits.enabled else None,
                 now=now,
                 token=self.context.token,
                 shared=backing.shared,
@@ -158,12 +152,22 @@ class Server:
         )
         self._deliveries = deliveries
         self._changes = Changes(make_application(services))
+        # Tornado's own limits are generous (an hour for headers, 100 MB for a body).
+        limits = settings.limits
         self._http_server = HTTPServer(
             self._changes,
-            max_header_size=MAX_HEADER_BYTES,
-            max_body_size=MAX_BODY_BYTES,
-            idle_connection_timeout=IDLE_SECONDS,
-            body_timeout=BODY_SECONDS,
+            max_header_size=limits.header_bytes,
+            max_body_size=limits.body_bytes,
+            idle_connection_timeout=limits.header_seconds,
+            body_timeout=limits.body_seconds,
+        )
+        self.connections = Connections(
+            self._http_server,
+            sockets,
+            owner=lambda address: address_key(address) if services.peers.counts(address) else "",
+            per_owner=limits.connections_per_address if limits.enabled else None,
+            send_seconds=limits.send_seconds,
+            unsent_bytes=limits.unsent_bytes,
         )
         self._metrics_sockets = metrics_sockets
         self._metrics_server = HTTPServer(make_metrics(self._figures()))
@@ -172,6 +176,7 @@ class Server:
     def _figures(self) -> Metrics:
         metrics = self.context.metrics
         metrics.gauge("waiting", "Pages and programs that wait for a ticket.", lambda: self.broker.waiting)
+        metrics.gauge("connections", "Connections that are open.", lambda: len(self.connections))
         return metrics
 
     @property
@@ -203,7 +208,7 @@ class Server:
         if self._control is not None:
             self._control.start()
         self._sweeper = asyncio.create_task(self._sweep())
-        self._http_server.add_sockets(self._sockets)
+        self.connections.start()
         self._metrics_server.add_sockets(self._metrics_sockets)
 
     async def stop(self) -> None:
@@ -211,8 +216,7 @@ class Server:
 
         Whoever waits or reads is cut off: a proxy or the page itself asks another node, or us again.
         """
-        self._take_what_has_come()
-        self._http_server.stop()
+        self.connections.stop()
         await self._changes.finish(DRAIN_SECONDS)
         if self._deliveries is not None:
             await self._deliveries.finish(DRAIN_SECONDS)
@@ -226,6 +230,7 @@ class Server:
         if self._sweeper is not None:
             await background.end([self._sweeper])
         await self._http_server.close_all_connections()
+        self.connections.close()
         self._metrics_server.stop()
         await self._metrics_server.close_all_connections()
         if self._relay is not None:
@@ -233,15 +238,6 @@ class Server:
         self._http_client.close()
         self._pictures.close()
         await self._backing.close()
-
-    def _take_what_has_come(self) -> None:
-        """Accepts the connections that wait for it; they would be reset, with what has been sent on them."""
-        for listener in self._sockets:
-            with suppress(OSError):  # BlockingIOError: there are no more
-                while True:
-                    connection, address = listener.accept()
-                    stream = IOStream(connection, max_buffer_size=self._http_server.max_buffer_size)
-                    self._http_server.handle_stream(stream, address)
 
     async def _sweep(self) -> None:
         while True:

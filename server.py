@@ -20,6 +20,7 @@ from config import FaultySettings, Settings
 from errors import StoreUnavailable
 
 DEMO_PORT = 8888
+BACKLOG = 4096  # connections that wait to be taken; beyond it a client tries again a second later
 LISTED = 20  # of the webhooks' deliveries
 
 log = logging.getLogger("saoma")
@@ -29,7 +30,7 @@ async def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT."""
     storage = await open_storage(settings)
     try:
-        sockets = bind_sockets(settings.server.port, settings.server.address)
+        sockets = bind_sockets(settings.server.port, settings.server.address, backlog=BACKLOG)
     except OSError as error:
         await storage.close()
         raise FaultySettings(

@@ -183,6 +183,18 @@ class Limits(_Section):
     enabled: bool = True
     tickets_per_address: int = Field(60, ge=1)
     tickets_per_node: int = Field(200, ge=1)
+    app_calls_per_person: int = Field(600, ge=1)
+    site_codes_per_person: int = Field(600, ge=1)
+    connections_per_address: int = Field(512, ge=1)
+    header_bytes: int = Field(16_384, ge=4096, le=1_048_576)
+    header_seconds: float = Field(10, ge=1, le=300)
+    body_bytes: int = Field(65_536, ge=16_384, le=1_048_576)
+    body_seconds: float = Field(10, ge=1, le=300)
+    send_seconds: float = Field(20, ge=1, le=300)
+    unsent_bytes: int = Field(65_536, ge=4096, le=16_777_216)
+    frame_bytes: int = Field(4096, ge=128, le=1_048_576)
+    ping_seconds: float = Field(20, ge=1, le=300)
+    pong_seconds: float = Field(20, ge=1, le=300)
 
 
 class Settings(_Section):

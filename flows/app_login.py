@@ -64,18 +64,22 @@ class AppLogin:
     def __init__(self, context: Context, trusted: Sequence[tuple[Policy, Keys | RemoteKeys]]) -> None:
         self._context = context
         self._trusted = trusted
+        self._calls = Rate.per_minute("app-calls", context.settings.limits.app_calls_per_person)
 
     async def person(self, token: str) -> Claims:
-        """Who the token says is scanning. Raises Unauthenticated, MethodUnavailable."""
+        """Who the token says is scanning. Raises Unauthenticated, MethodUnavailable, TooManyRequests."""
         refusal: SaomaError = Unauthenticated("The app's token is not valid.")
         for policy, keys in self._trusted:
             try:
                 known = await keys.get(key_id(token)) if isinstance(keys, RemoteKeys) else keys
-                return verify(token, known, policy, self._context.now())
+                claims = verify(token, known, policy, self._context.now())
             except TokenRefused:
                 continue
             except KeysUnavailable:
                 refusal = MethodUnavailable()
+            else:
+                await take(self._context, self._calls, claims.subject)
+                return claims
         raise refusal
 
     async def scan(self, ticket_id: str, person: Claims) -> Scanned:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from config.sections import RegisteredSite, Settings
 from errors import Unauthenticated
 from flows.context import Context
+from flows.limits import take
 from flows.sessions import Current
 from flows.signing import Signer
 from oidc import requests
@@ -17,6 +18,7 @@ from oidc.grant import CODE_SECONDS, Grant, hash_of, join
 from oidc.requests import AuthorizationRequest, Refused
 from oidc.tokens import AUTHORIZE
 from storage.base import Transaction
+from storage.rates import Rate
 from storage.records import Session
 from tickets import BROWSER
 
@@ -76,7 +78,7 @@ async def authorize(context: Context, signer: Signer, asked: Asked, current: Cur
     """The address to send the browser to, with a code; None where the person has to log in first.
 
     A program's session does not do: it is one site's, and must not open the others.
-    Raises Refused, which is an answer for the site too.
+    Raises Refused, which is an answer for the site too, and TooManyRequests.
     """
     request = asked.request
     silent = "none" in request.prompt
@@ -94,6 +96,9 @@ async def authorize(context: Context, signer: Signer, asked: Asked, current: Cur
             if asked.asked_at is not None:  # and even so somebody else has logged in
                 raise _login_required(request)
             return None
+    await take(
+        context, Rate.per_minute("site-codes", context.settings.limits.site_codes_per_person), current.user.id
+    )
     try:
         code = await issue_code(context, request, current.session, current.user.id)
     except Unauthenticated:  # the session ended at this moment

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 import background
 from errors import MethodUnavailable, StoreUnavailable
-from flows.limits import Bucket
+from storage.rates import Bucket
 from storage.shared import LocalShared, Shared
 from wechat.api import PlatformError
 from wechat.client import PlatformUnreachable, WechatClient

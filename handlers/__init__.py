@@ -32,10 +32,6 @@ from oidc import tokens as oauth_paths
 ROOT = Path(__file__).parent.parent
 NAME = r"([A-Za-z0-9_-]{1,64})"  # a ticket's id, or the token of a link
 
-# Security rule 13: small frames, pings, and no reader that never reads.
-SOCKET_FRAME_BYTES = 4096
-SOCKET_PING_SECONDS = 20
-
 log = logging.getLogger("saoma.access")
 
 
@@ -57,7 +53,7 @@ class Static(PageHandler, StaticFileHandler):
 
 
 def make_application(services: Services) -> Application:
-    given = {"services": services}
+    given, limits = {"services": services}, services.context.settings.limits
     names = services.cookie_names
     check = {**given, "cookie_names": names}
     return Application(
@@ -132,9 +128,9 @@ def make_application(services: Services) -> Application:
         xsrf_cookies=True,
         xsrf_cookie_name=names.xsrf,
         xsrf_cookie_kwargs={"httponly": True, "secure": services.secure, "samesite": "Lax", "path": "/"},
-        websocket_max_message_size=SOCKET_FRAME_BYTES,
-        websocket_ping_interval=SOCKET_PING_SECONDS,
-        websocket_ping_timeout=SOCKET_PING_SECONDS,
+        websocket_max_message_size=limits.frame_bytes,
+        websocket_ping_interval=limits.ping_seconds,
+        websocket_ping_timeout=min(limits.pong_seconds, limits.ping_seconds),
     )
 
 

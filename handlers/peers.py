@@ -11,6 +11,9 @@ from tornado.httputil import HTTPServerRequest
 log = logging.getLogger("saoma.proxy")
 
 
+THIS_MACHINE = ("127.0.0.1", "::1")
+
+
 class Peers:
     def __init__(self, trusted_proxies: Iterable[str]) -> None:
         self._trusted = tuple(ipaddress.ip_network(network) for network in trusted_proxies)
@@ -38,6 +41,14 @@ class Peers:
             if not self._trusts(peer):
                 break
         return peer
+
+    def counts(self, address: str) -> bool:
+        """Whether a connection from there is one client's, who may have no more than so many.
+
+        Proxies bring everybody's; so does, named or not, whatever runs on this machine.
+        """
+        peer = _normal(address) or address
+        return not (self._trusts(peer) or peer in THIS_MACHINE)
 
     def _trusts(self, address: str) -> bool:
         try:

@@ -358,6 +358,12 @@ FINE: list[tuple[str, str, Any]] = [
     ("wechat", "pool_age", 60),
     ("wechat", "daily_codes", 1),
     ("limits", "tickets_per_address", 1),
+    ("limits", "connections_per_address", 1),
+    ("limits", "header_seconds", 1),
+    ("limits", "header_bytes", 4096),
+    ("limits", "body_bytes", 1_048_576),
+    ("limits", "send_seconds", 2.5),
+    ("limits", "ping_seconds", 300),
 ]
 FAULTY: list[tuple[str, str, Any]] = [
     ("server", "port", -1),
@@ -435,6 +441,18 @@ FAULTY: list[tuple[str, str, Any]] = [
     ("wechat", "daily_codes", 0),
     ("limits", "enabled", "yes"),
     ("limits", "tickets_per_node", 0),
+    ("limits", "app_calls_per_person", 0),
+    ("limits", "site_codes_per_person", 0),
+    ("limits", "connections_per_address", 0),
+    ("limits", "header_bytes", 4095),
+    ("limits", "header_seconds", 0),
+    ("limits", "body_bytes", 1_048_577),
+    ("limits", "body_seconds", 301),
+    ("limits", "send_seconds", float("inf")),
+    ("limits", "unsent_bytes", 0),
+    ("limits", "frame_bytes", 127),
+    ("limits", "ping_seconds", 0),
+    ("limits", "pong_seconds", "20"),
 ]
 
 

@@ -211,7 +211,7 @@ async def in_trouble(folder: Path) -> Report:
             headers={"Host": "evil.example"},
             checks=accepted,
         )
-    limits = {"tickets_per_address": 1}
+    limits = {"tickets_per_address": 1, "app_calls_per_person": 1}
     async with serving(folder / "limited", limits=limits) as whole:
         for _ in range(2):
             report += await asked(whole, phases=ONLY_EXAMPLES, put=with_credentials)

@@ -77,3 +77,13 @@ def test_a_strangers_header_is_not_believed_and_told_once(expect_log, caplog) ->
 def test_without_proxies_of_ours_nobody_is_believed(expect_log) -> None:
     expect_log("is ignored")
     assert seen("127.0.0.1", "203.0.113.5", trusted=()) == "127.0.0.1"
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "::ffff:10.9.9.9", "fd00::1"])
+def test_connections_of_proxies_are_not_counted(peer):
+    assert not Peers(("10.0.0.0/8", "fd00::/8")).counts(peer)
+
+
+@pytest.mark.parametrize("peer", ["203.0.113.5", "127.0.0.2", "2001:db8::1", "::ffff:10.9.9.9", "nonsense"])
+def test_all_others_are(peer):
+    assert Peers(("10.1.0.0/16",)).counts(peer)
