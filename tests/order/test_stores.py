@@ -197,10 +197,11 @@ def test_concurrent_logins(store: str, request: pytest.FixtureRequest, tmp_path)
     turnstile, clock, numbers = Turnstile(), Clock(), itertools.count()
     seen = {"operations": 0, "sessions": 0, "refused": 0}
     with asyncio.Runner() as runner:
-        storage = runner.run(open())
-        other = storage if store != "mongodb" else runner.run(open())
+        opened: list[Any] = [runner.run(open())]
+        if store == "mongodb":
+            opened.append(runner.run(open()))  # each node its own connections
         within = store != "sqlite"
-        stores = [Scheduled(one, turnstile, within=within) for one in (storage, other)]
+        stores = [Scheduled(opened[place], turnstile, within=within) for place in (0, -1)]
         nodes = make_nodes(tmp_path, stores, clock)
 
         @given(program=programs(), order=st.lists(st.integers(0, ALL_AT_ONCE), max_size=STEPS))
@@ -225,7 +226,7 @@ def test_concurrent_logins(store: str, request: pytest.FixtureRequest, tmp_path)
         try:
             holds()
         finally:
-            for one in {id(one): one for one in (storage, other)}.values():
-                runner.run(one.close())
+            for storage in opened:
+                runner.run(storage.close())
     print(f"{store}: {next(numbers)} programs, {seen}")
     assert min(seen.values()) > 5, "nothing much happened"
