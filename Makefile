@@ -7,7 +7,7 @@ FUZZING := $(VENV)/.fuzzing
 # How many files of tests run at a time.
 WORKERS ?= 2
 
-.PHONY: env run test order fuzz bench lint lock format diagram picture
+.PHONY: env run test torture order fuzz bench lint lock format diagram picture
 
 env: $(RUNTIME)
 
@@ -43,7 +43,12 @@ fuzz: $(FUZZING)
 
 # saoma beside bare Tornado; wants two cores for itself. BENCH=page,event: these alone. SHORT=1: judges nothing.
 bench: $(DEVELOPMENT)
-	$(VENV)/bin/python -m benchmarks $(if $(SHORT),--short) $(if $(BENCH),--only $(BENCH))
+	@$(VENV)/bin/python -m benchmarks $(if $(SHORT),--short) $(if $(BENCH),--only $(BENCH))
+
+# Kills the server again and again under load, and looks for what was acknowledged: KILLS (300) on SQLite,
+# MONGODB_KILLS (100) on MongoDB, in about 20 minutes. SEED repeats a run's choices.
+torture: $(DEVELOPMENT)
+	nice $(VENV)/bin/python -m tests.torture
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .
