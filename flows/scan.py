@@ -86,7 +86,10 @@ def site_name(context: Context, site_id: str) -> str:
 
 
 def _carries_our_code(context: Context, ticket: Ticket, message: Message) -> bool:
-    # In plain mode the signature covers no body: the event must at least know WeChat's own ticket.
+    # In plain mode the signature covers no body: the event must at least know WeChat's own ticket, which the
+    # codes of the app do not have.
+    if ticket.method != PROVIDER:
+        return False
     return context.settings.wechat.mode != "plain" or message.ticket == ticket.code_ticket
 
 

@@ -320,6 +320,21 @@ async def test_in_plain_mode_one_signature_brings_one_body(tmp_path):
         assert (await whole.post(seen)).answer == b"success", "the same body again is a redelivery"
 
 
+@pytest.mark.parametrize("mode", Mode)
+async def test_no_event_scans_a_code_of_the_apps(tmp_path, mode):
+    """Such a code has no ticket of WeChat's that a forged event would have to know."""
+    app = {"issuer": "https://app.example.com", "key": "a secret that the app's backend shares with us"}
+    async with running(tmp_path, mode=mode, app=app) as whole:
+        ticket_id = await whole.browser().open_login("/login?method=app")
+        whole.emulator.platform.add_person("仿", openid=PERSON, following=True)
+        for event, key in (("SCAN", ticket_id), ("subscribe", f"qrscene_{ticket_id}")):
+            fields = {"MsgType": "event", "Event": event, "EventKey": key, "Ticket": ""}
+            attempt = await whole.post(whole.emulator.courier.build(PERSON, fields))
+            assert attempt.status == 200
+            assert "expired" in attempt.clear_answer or "失效" in attempt.clear_answer
+        assert (await whole.stored(ticket_id))[2][0].state == "WAITING"
+
+
 async def test_in_plain_mode_a_scan_must_know_the_codes_ticket(tmp_path):
     async with running(tmp_path, mode=Mode.PLAIN) as whole:
         ticket_id = await whole.browser().open_login()
