@@ -316,9 +316,12 @@ class AppActionHandler(_FormHandler):
 
     async def post(self, action: str) -> None:
         openid, link = self.whose(), self.required("link")
-        decide = self.phone.app_confirm if action == "confirm" else self.phone.app_cancel
+        number = self.get_body_argument("number", "")
         try:
-            await decide(openid, link)
+            if action == "confirm":
+                await self.phone.app_confirm(openid, link, int(number) if number.isdecimal() else None)
+            else:
+                await self.phone.app_cancel(openid, link)
         except AppNotSetUp:
             raise HTTPError(404) from None
         except NotAsked:

@@ -25,8 +25,10 @@ UNREACHABLE = "unreachable"
 _FAULTS = {
     "unauthenticated": ("登录服务器不认可这个 App 的身份", "The login server does not accept the app."),
     "login_refused": ("这个账号不能在这里登录", "This account may not log in here."),
+    "number_wrong": ("数字不对，请刷新网页再扫", "The number was wrong. Refresh the page."),
     "ticket_unknown": ("二维码已过期，请刷新网页再扫", "The code has expired. Refresh the page."),
     "transition_refused": ("二维码已被使用，请刷新网页再扫", "The code has been used. Refresh the page."),
+    "too_many_requests": ("输错次数太多，请稍后再扫", "Too many wrong numbers. Scan again later."),
     UNREACHABLE: ("无法连接登录服务器，请稍后再扫", "The login server cannot be reached. Try again soon."),
 }  # fmt: skip
 _OTHER_FAULT = ("登录没有完成，请重新扫码", "The login was not completed. Scan again.")
@@ -82,6 +84,8 @@ class AppScreen:
     address: str = ""
     created: float = 0.0  # Unix seconds
     handle: str = field(default="", repr=False)
+    number_match: bool = False  # the person has to type the number on the page
+    tries_left: int | None = None  # after a wrong one
     fault: str = ""  # code of the problem
 
     @property
@@ -93,8 +97,9 @@ class AppScreen:
 class _Refused(Exception):
     """`code` says why, in the login server's words."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: str, tries_left: int = 0) -> None:
         self.code = code
+        self.tries_left = tries_left
 
 
 class OwnApp:
@@ -131,21 +136,29 @@ class OwnApp:
             address=str(seen.get("address", "")),
             created=float(seen.get("created", 0.0)),
             handle=str(seen.get("handle", "")),
+            number_match=seen.get("number_match") is True,
         )
 
-    async def decide(self, person: Person, screen: AppScreen, *, confirm: bool) -> AppScreen:
-        """Says yes or no to what the screen asks."""
+    async def decide(
+        self, person: Person, screen: AppScreen, *, confirm: bool, number: int | None = None
+    ) -> AppScreen:
+        """Says yes, with the number that the page shows where it asks for that, or no."""
         action, step = ("confirm", Step.CONFIRMED) if confirm else ("cancel", Step.CANCELLED)
+        body: dict[str, Any] = {"handle": screen.handle}
+        if confirm and screen.number_match:
+            body["number"] = number
         try:
-            await self._call(person, screen.link, action, {"handle": screen.handle})
+            await self._call(person, screen.link, action, body)
         except _Refused as refusal:
+            if refusal.tries_left:
+                return replace(screen, tries_left=refusal.tries_left)
             return replace(screen, step=Step.FAILED, fault=refusal.code)
         return replace(screen, step=step)
 
     def close(self) -> None:
         self._http.close()
 
-    async def _call(self, person: Person, link: str, action: str, body: dict[str, str]) -> dict[str, Any]:
+    async def _call(self, person: Person, link: str, action: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer's JSON. Raises _Refused."""
         token = self.backend.token(person, self._picture_of(person), self._random(22), self._now())
         request = HTTPRequest(
@@ -165,5 +178,5 @@ class OwnApp:
         if not isinstance(answer, dict):
             raise _Refused(UNREACHABLE)
         if response.code != 200:
-            raise _Refused(str(answer.get("code", "")))
+            raise _Refused(str(answer.get("code", "")), int(answer.get("tries_left", 0)))
         return answer

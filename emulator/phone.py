@@ -129,21 +129,23 @@ class Phone:
         person.app_screen = await app.scan(person, link.strip())
         return person.app_screen
 
-    async def app_confirm(self, openid: str, link: str) -> AppScreen:
+    async def app_confirm(self, openid: str, link: str, number: int | None = None) -> AppScreen:
         """Says yes to the code that was scanned. Raises AppNotSetUp, NotAsked."""
-        return await self._app_decide(openid, link, confirm=True)
+        return await self._app_decide(openid, link, confirm=True, number=number)
 
     async def app_cancel(self, openid: str, link: str) -> AppScreen:
         """Says no to the code that was scanned. Raises AppNotSetUp, NotAsked."""
         return await self._app_decide(openid, link, confirm=False)
 
-    async def _app_decide(self, openid: str, link: str, *, confirm: bool) -> AppScreen:
+    async def _app_decide(
+        self, openid: str, link: str, *, confirm: bool, number: int | None = None
+    ) -> AppScreen:
         person, app = self.platform.people[openid], self._installed_app()
         screen = person.app_screen
         # A button of an old page must not answer another code's question.
         if screen is None or screen.step is not Step.ASKING or screen.link != link.strip():
             raise NotAsked
-        person.app_screen = await app.decide(person, screen, confirm=confirm)
+        person.app_screen = await app.decide(person, screen, confirm=confirm, number=number)
         return person.app_screen
 
     def _installed_app(self) -> OwnApp:

@@ -89,11 +89,11 @@ class Handler(RequestHandler):
         person = (self.get_signed_cookie("person") or b"").decode()
         return person if person in PEOPLE else ""
 
-    def text(self, name: str) -> str:
-        """A text of the JSON body."""
+    def text(self, name: str, otherwise: str | None = None) -> str:
+        """A text of the JSON body; `otherwise` where it has none of that name."""
         try:
-            value = json.loads(self.request.body)[name]
-        except (ValueError, KeyError, TypeError):
+            value = json.loads(self.request.body).get(name, otherwise)
+        except (ValueError, AttributeError):
             raise HTTPError(400) from None
         if not isinstance(value, str):
             raise HTTPError(400)
@@ -125,10 +125,12 @@ class LoginHandler(Handler):
         elif not ticket_id:
             self.answer(400, {"code": "foreign_code"})
         else:
-            body = {} if action == "scan" else {"handle": self.text("handle")}
+            body: dict[str, Any] = {} if action == "scan" else {"handle": self.text("handle")}
+            if action == "confirm" and (number := self.text("number", "")):
+                body["number"] = int(number) if number.isdecimal() and len(number) < 10 else 0
             self.answer(*await self.ask_saoma(f"{ticket_id}/{action}", person, body))
 
-    async def ask_saoma(self, path: str, person: str, body: dict[str, str]) -> tuple[int, Any]:
+    async def ask_saoma(self, path: str, person: str, body: dict[str, Any]) -> tuple[int, Any]:
         request = HTTPRequest(
             f"{self.backend.login_server}/api/v1/tickets/{path}",
             method="POST",

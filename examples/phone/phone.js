@@ -10,6 +10,7 @@ const LOOK = 200; // ms between two looks through the camera
 const PASSING = ["unreachable", "too_many_requests", "store_unavailable"]; // worth another try as it is
 
 let asked = null; // { link, handle } of the code on the screen
+let matched = false; // whether the number on the page is asked for
 let camera = null; // MediaStream
 
 document.documentElement.lang = language;
@@ -33,7 +34,7 @@ async function call(path, body) {
   try {
     const response = await fetch(path, { ...options, signal: AbortSignal.timeout(PATIENCE) });
     const answer = await response.json();
-    return response.ok ? { answer } : { problem: String(answer.code ?? "") };
+    return response.ok ? { answer } : { problem: String(answer.code ?? ""), left: answer.tries_left };
   } catch {
     return { problem: "unreachable" };
   } finally {
@@ -140,6 +141,10 @@ async function scan(link) {
   const { answer, problem } = await call("scan", { link });
   if (problem !== undefined) return fail(problem, () => scan(link));
   asked = { link, handle: answer.handle };
+  matched = answer.number_match === true;
+  find("#number-line").hidden = !matched;
+  find("#number-wrong").hidden = true;
+  find("#number").value = "";
   const time = new Date(answer.created * 1000).toLocaleString(navigator.language);
   for (const place of page.querySelectorAll("[data-seen]")) {
     // What saoma tells is text, whatever is in it.
@@ -149,8 +154,15 @@ async function scan(link) {
 }
 
 async function decide(action, state) {
-  const { problem } = await call(action, asked);
-  if (problem !== undefined) fail(problem, () => decide(action, state));
+  const number = find("#number");
+  if (matched && action === "confirm" && !/^\d\d$/.test(number.value.trim())) return number.focus();
+  const { problem, left } = await call(action, { ...asked, number: matched ? number.value.trim() : "" });
+  if (problem === "number_wrong" && left > 0) {
+    find("#number-wrong").hidden = false;
+    find("#tries-left").textContent = left;
+    number.value = "";
+    number.focus();
+  } else if (problem !== undefined) fail(problem, () => decide(action, state));
   else show(state);
 }
 

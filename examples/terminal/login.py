@@ -99,6 +99,8 @@ def wait_for_phone(server: str, made: dict[str, Any]) -> str:
         if seen["state"] == "SCANNED" != state:
             name = (seen["user"] or {}).get("name", "")
             print(f"{printable(name)} 已扫码，请在手机上确认。 Scanned: confirm on the phone.", flush=True)
+            if "number" in seen:
+                print(f"请在手机上输入数字 Enter this number on the phone: {seen['number']}", flush=True)
         state, deadline = seen["state"], time.monotonic() + seen.get("expires_in", 0) + GRACE_SECONDS
     return state
 

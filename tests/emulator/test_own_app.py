@@ -26,9 +26,10 @@ ISSUER = "https://app.example.com"
 
 
 @asynccontextmanager
-async def installed(tmp_path, **changed: str) -> AsyncIterator[Whole]:
+async def installed(tmp_path, *, number_match: bool = False, **changed: str) -> AsyncIterator[Whole]:
     """A server with the app on everybody's phone."""
-    async with running(tmp_path, app={"issuer": ISSUER, "key": KEY}) as whole:
+    app = {"issuer": ISSUER, "key": KEY, "number_match": number_match}
+    async with running(tmp_path, app=app) as whole:
         known = {"issuer": ISSUER, "audience": "saoma", "key": KEY, "server": whole.base_url}
         whole.emulator.install_app(AppBackend(**{**known, **changed}))
         yield whole
@@ -202,6 +203,28 @@ async def test_confirm_by_forms(tmp_path):
         assert (await browser.exchange(ticket)).code == 200
         assert 'id="chat"' not in done
         assert 'id="chat"' in text(await fetch(f"{emulator.base_url}/?person={person}"))
+
+
+async def test_the_number_on_the_page_by_forms(tmp_path):
+    async with installed(tmp_path, number_match=True) as whole:
+        browser, ticket, link = await open_login(whole)
+        emulator, person = whole.emulator, whole.person()
+        _, asked = await press(emulator, "scan", person=person, code=link)
+        assert 'id="app-number"' in asked
+        number = document(await browser.get(f"/api/v1/tickets/{ticket}"))["number"]
+        wrong = "10" if number != 10 else "11"
+        for left in (2, 1):
+            _, asked = await press(emulator, "app/confirm", person=person, link=link, number=wrong)
+            assert f"Tries left: {left}" in asked
+        _, done = await press(emulator, "app/confirm", person=person, link=link, number=str(number))
+        assert 'data-step="confirmed"' in done
+        assert (await browser.exchange(ticket)).code == 200
+        browser, ticket, link = await open_login(whole)
+        await press(emulator, "scan", person=person, code=link)
+        for _ in range(3):
+            _, done = await press(emulator, "app/confirm", person=person, link=link, number="1")
+        assert 'data-fault="number_wrong"' in done
+        assert await browser.state(ticket) == "CANCELLED"
 
 
 async def test_cancel_and_failure_by_forms(tmp_path):

@@ -126,7 +126,7 @@ async def scene(
     browser: Browser, tmp_path: Path, script: str = "", locale: str = "zh-CN", key: str = KEY, **settings
 ) -> AsyncIterator[Scene]:
     async with (
-        running(tmp_path, app=APP, **settings) as whole,
+        running(tmp_path, app={**APP, **settings.pop("app", {})}, **settings) as whole,
         backend(whole.base_url, key) as origin,
         a_phone(browser, script, locale=locale) as page,
     ):
@@ -165,6 +165,26 @@ async def test_confirm(browser, tmp_path):
         assert all(json.loads(request)[0].startswith(given.origin) for request in requests)
         assert "authorization" not in "".join(requests).lower()
         assert await page.evaluate("document.cookie") == ""
+
+
+async def test_the_number_on_the_page(browser, tmp_path):
+    async with scene(browser, tmp_path, app={"number_match": True}) as given:
+        page, wrong = given.page, given.page.locator("#number-wrong")
+        await given.enter()
+        await given.paste()
+        await given.expect_state("ASK")
+        seen = document(await given.client.get(f"/api/v1/tickets/{given.ticket}"))
+        await page.click("#confirm")
+        await expect(page.locator("#number")).to_be_focused()  # nothing was sent without one
+        for left in ("2", "1"):
+            await page.fill("#number", "10" if seen["number"] != 10 else "11")
+            await page.click("#confirm")
+            await expect(page.locator("#tries-left")).to_have_text(left)
+            await expect(wrong).to_be_visible()
+        await page.fill("#number", str(seen["number"]))
+        await page.click("#confirm")
+        await given.expect_state("CONFIRMED")
+        assert (await given.client.exchange(given.ticket)).code == 200
 
 
 async def test_cancel_and_another(browser, tmp_path):

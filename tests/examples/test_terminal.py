@@ -122,6 +122,18 @@ async def test_a_login_with_the_app(tmp_path):
         assert "\u202e" not in terminal.screen + rest
 
 
+async def test_the_number_for_the_phone(tmp_path):
+    async with (
+        running(tmp_path, app={**APP, "number_match": True}, sites=[TOOL]) as whole,
+        started(environment=environment(whole.base_url)) as terminal,
+    ):
+        path, handle = await scanned(terminal, whole)
+        told = await terminal.shows(r"Enter this number on the phone: (\d\d)")
+        sure = {**handle, "number": int(told[1])}
+        assert (await whole.browser().post(f"{path}/confirm", sure, **bearer("u1"))).code == 200
+        assert (await terminal.ends())[0] == 0
+
+
 async def test_a_login_with_wechat(tmp_path):
     async with (
         running(tmp_path, sites=[TOOL]) as whole,
