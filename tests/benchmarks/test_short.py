@@ -63,8 +63,10 @@ def test_a_wrong_answer_is_no_figure(bare, tmp_path):
     file = requests(tmp_path, 3)
     with pytest.raises(WrongAnswers, match="status 200"):
         measuring.load(bare, "replay", requests=file, status=201)
+    mixed = [servers.request("GET", path) for path in ("/page", "/nothing", "/page")]
+    file = measuring.write_requests(tmp_path / "mixed", mixed)
     with pytest.raises(WrongAnswers, match="an answer without"):
-        measuring.load(bare, "replay", requests=file, contains="no page says this")
+        measuring.load(bare, "replay", requests=file, contains="WAITING")
     with pytest.raises(WrongAnswers, match="status 200 in the place of WAITING"):
         measuring.load(bare, "login", origin=servers.BASE_URL, seconds=0.01)
 
