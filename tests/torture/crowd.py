@@ -163,7 +163,7 @@ class Crowd:
 
     async def _given_up(self) -> None:
         visitor, login = await self._opened(WECHAT)
-        login.end_asked = True
+        login.ends_asked += 1
         answer = await self._until_answered(
             lambda: visitor.browser.post(f"/api/v1/tickets/{login.id}/abandon")
         )
@@ -231,7 +231,7 @@ class Crowd:
         """The exchange, and what comes after it."""
         former, visitor.current = visitor.current, None
         if former is not None:
-            former.end_asked = True
+            former.ends_asked += 1
         if not await self._exchanged(visitor, login):
             return
         if former is not None:
@@ -270,17 +270,14 @@ class Crowd:
             self.history.complain(f"lost: the session of {login.id}: {answer.code}")
 
     async def _logs_out(self, visitor: Visitor, login: Login) -> None:
-        sure = not login.end_asked
-        login.end_asked = True
+        login.ends_asked += 1
         before = self.figures.unanswered
         answer = await self._until_answered(lambda: visitor.browser.post("/api/v1/sessions/current/revoke"))
         if answer.code == 204:
             login.ended = True
-            if self._happens(0.5):
-                await self._exchanged(
-                    visitor, login
-                )  # a page that is behind; it must not bring the login back
-        elif answer.code != 401 or (sure and not login.ended and self.figures.unanswered == before):
+            if self._happens(0.5):  # a page that is behind must not bring the login back
+                await self._exchanged(visitor, login)
+        elif answer.code != 401 or (login.ends_asked == 1 and self.figures.unanswered == before):
             self.history.complain(f"lost: the session of {login.id} before its logout: {answer.code}")
 
     # How to ask.

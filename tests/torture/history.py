@@ -48,8 +48,12 @@ class Login:
     confirmed_by: str = ""  # the one whose yes was acknowledged
     exchanges: list[Exchange] = field(default_factory=list)
     abandoned: bool = False  # acknowledged
-    end_asked: bool = False  # by a logout, an unfollow, the browser's next login, a page that gave up
+    ends_asked: int = 0  # by a logout, an unfollow, the browser's next login, a page that gave up
     ended: bool = False  # and acknowledged
+
+    @property
+    def end_asked(self) -> bool:
+        return self.ends_asked > 0
 
     @property
     def won(self) -> list[Exchange]:
@@ -98,7 +102,7 @@ class History:
             login.scanners.add(openid)
         if kind == UNFOLLOW:
             for other in self._logins_of(openid):
-                other.end_asked = True
+                other.ends_asked += 1
         return event
 
     def exchange(self, login: Login) -> Exchange:

@@ -58,7 +58,7 @@ def story() -> tuple[History, Stored]:
     history.acknowledged(history.event(PERSON, SCAN, 2, login))
     history.confirmed(login, PERSON)
     history.exchanged(login, history.exchange(login), 200, token=TOKEN, subject=PERSON)
-    login.end_asked = login.ended = True
+    login.ends_asked, login.ended = 1, True
     history.acknowledged(history.event(PERSON, UNFOLLOW, 3))
     session: Row = {
         "id": "s",
