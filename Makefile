@@ -37,9 +37,11 @@ test: $(DEVELOPMENT)
 order: $(DEVELOPMENT)
 	SAOMA_ORDERS=all SAOMA_WALKS=$(or $(WALKS),1000000) $(VENV)/bin/python -m pytest -s tests/order/test_walks.py
 
-# Looks for inputs that break a promise, each target for so many seconds, and keeps what goes further.
+# Looks for inputs that break a promise, each target for so many seconds, and keeps what goes further; then
+# floods a running server with forgeries.
 fuzz: $(FUZZING)
 	$(VENV)/bin/python -m tests.fuzz $(or $(SECONDS),60) $(TARGETS)
+	SAOMA_HTTP_CASES=$(or $(CASES),20000) $(VENV)/bin/python -m pytest -s tests/fuzz/test_over_http.py
 
 # saoma beside bare Tornado; wants two cores for itself. BENCH=page,event: these alone. SHORT=1: judges nothing.
 bench: $(DEVELOPMENT)
