@@ -10,37 +10,42 @@ from storage.base import AuditPage, LoginPage, page_size
 from storage.records import AuditEntry, Login, LoginFilter, Tally
 from storage.sqlite_collection import Collection, insert
 
+_CONDITIONS = {
+    "at": "(at, id) < (:at, :id)",
+    "user_id": "user_id = :user_id",
+    "result": "result = :result",
+    "method": "method = :method",
+    "since": "at >= :since",
+    "until": "at < :until",
+}
+
 
 class Logins(Collection, base.Logins):
     async def append(self, login: Login) -> None:
         self._execute(insert("logins", codec.LOGIN_COLUMNS, or_ignore=True), codec.login_row(login))
 
     async def newest(self, *, user_id: str | None = None, limit: int = 50) -> Sequence[Login]:
-        whose = None if user_id is None else self._survivor(user_id)
-        rows = self._execute(
-            "SELECT * FROM logins WHERE ? IS NULL OR user_id = ? ORDER BY at DESC, id DESC LIMIT ?",
-            (whose, whose, page_size(limit)),
-        )
-        return [codec.login_of(row) for row in rows]
+        return list((await self.find(LoginFilter(user_id=user_id), limit=limit)).logins)
 
     async def find(self, wanted: LoginFilter, *, cursor: str = "", limit: int = 50) -> LoginPage:
         limit = page_size(limit)
         at, line_id = codec.place_of(cursor, math.inf)
+        values = {
+            "at": at,
+            "id": line_id,
+            "user_id": None if wanted.user_id is None else self._survivor(wanted.user_id),
+            "result": wanted.result or None,
+            "method": wanted.method or None,
+            "since": wanted.since,
+            "until": wanted.until,
+            "limit": limit + 1,
+        }
+        # With "or nothing is asked for" in them SQLite would read all lines to find one person's.
+        conditions = [text for name, text in _CONDITIONS.items() if values[name] is not None]
         rows = self._execute(
-            "SELECT * FROM logins WHERE (at, id) < (:at, :id) AND (:user_id IS NULL OR user_id = :user_id)"
-            " AND (:result = '' OR result = :result) AND (:method = '' OR method = :method)"
-            " AND (:since IS NULL OR at >= :since) AND (:until IS NULL OR at < :until)"
+            f"SELECT * FROM logins WHERE {' AND '.join(conditions)}"  # noqa: S608
             " ORDER BY at DESC, id DESC LIMIT :limit",
-            {
-                "at": at,
-                "id": line_id,
-                "user_id": None if wanted.user_id is None else self._survivor(wanted.user_id),
-                "result": wanted.result,
-                "method": wanted.method,
-                "since": wanted.since,
-                "until": wanted.until,
-                "limit": limit + 1,
-            },
+            values,
         ).fetchall()
         found = tuple(codec.login_of(row) for row in rows[:limit])
         return LoginPage(found, codec.cursor_after(found[-1].at, found[-1].id) if len(rows) > limit else "")

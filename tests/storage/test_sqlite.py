@@ -19,6 +19,7 @@ import pytest
 from errors import StoreLocked, StoreUnavailable
 from storage import sqlite
 from storage.base import Storage, Transaction
+from storage.records import LoginFilter
 from storage.sqlite_schema import SCHEMA_VERSION
 from tests.storage.samples import NOW, login, ticket
 
@@ -305,3 +306,22 @@ async def test_store_that_hangs_is_unavailable_in_time(tmp_path: Path) -> None:
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, StoreUnavailable]
     assert monotonic() - began < 3.9
     await storage.close()
+
+
+async def test_one_persons_lines_are_found_without_reading_all(tmp_path: Path, statements: list[str]) -> None:
+    storage = sqlite.open(tmp_path / "saoma.db")
+    await append(storage, "1", user_id="me")
+
+    async def work(transaction: Transaction) -> list[str]:
+        page = await transaction.logins.find(LoginFilter(user_id="me"))
+        return [line.id for line in (*page.logins, *await transaction.logins.newest(user_id="me"))]
+
+    assert await storage.transact(work) == ["1", "1"]
+    await storage.close()
+    asked = [statement for statement in statements if "FROM logins" in statement]
+    assert len(asked) == 2
+    with contextlib.closing(sqlite3.connect(tmp_path / "saoma.db")) as connection:
+        for statement in asked:
+            explained = connection.execute(f"EXPLAIN QUERY PLAN {statement.replace('Inf', '9e999')}")
+            plan = " ".join(row[3] for row in explained)
+            assert "INDEX logins_by_user (user_id=?" in plan
