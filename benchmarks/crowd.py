@@ -119,7 +119,7 @@ def crowd(server: Process, requests: Path, **options: Any) -> Iterator[Crowd]:
     """They wait from here to the end of the block; options are those of the driver's `wait`."""
     program = built_by_go(SOURCES, BUILDS)
     given = {"address": server.address, "waiters": requests, **options}
-    parts = [part for name, value in given.items() for part in (f"-{name}", str(value))]
+    parts = [f"-{name}={value}" for name, value in given.items()]
     process = subprocess.Popen(  # noqa: S603  # ours
         [program, "wait", *parts],
         stdin=subprocess.PIPE,

@@ -1,5 +1,5 @@
-"""What one who waits costs in memory: WebSockets and long polls of bare Tornado (`bare_waiting.py`) and ours, with
-the same headers both ways. And as many as one process may have: all are served, and some are then told.
+"""What who waits costs in memory: WebSockets and long polls, of bare Tornado (`bare_waiting.py`) and ours,
+with the same headers both ways. And as many as one process may have: all are served, and some are told.
 
 The memory is what is the process's own (USS), between a thousand that wait and all of them, divided by how
 many came in between: what the first thousand have grown once is not a waiter's.
@@ -44,11 +44,11 @@ def taken(server: Process, waiting: list[str], requests: Requests, folder: Path)
         crowd.write(folder / name, requests(part))
         for name, part in (("first", waiting[:first]), ("others", waiting[first:]))
     ]
-    poll = requests is crowd.polls
-    with crowd.crowd(server, files[0], poll="true" if poll else "false"):
+    poll = "true" if requests is crowd.polls else "false"
+    with crowd.crowd(server, files[0], poll=poll):
         server.settle()
         before = server.memory()
-        with crowd.crowd(server, files[1], poll="true" if poll else "false") as others:
+        with crowd.crowd(server, files[1], poll=poll) as others:
             server.settle()
             grown = server.memory() - before
             headers = others.joined["headers"] or ()
