@@ -27,7 +27,8 @@ STATIC_EXAMPLE_PORT = 9005
 async def demo(port: int, given: Settings, told: asyncio.Event) -> None:
     """The server, WeChat's platform and a phone, with an embedded store that is gone afterwards.
 
-    Of the settings `given` it takes the sites and where they are reached. Ends when `told` is set.
+    Of the settings `given` it takes the sites, where they are reached, and `app.number_match`. Ends when
+    `told` is set.
     """
     with tempfile.TemporaryDirectory(prefix="saoma-demo-") as folder:
         sockets = _bind_near(port)
@@ -76,6 +77,7 @@ async def demo(port: int, given: Settings, told: asyncio.Event) -> None:
                 "issuer": backend.issuer,
                 "key": backend.key,
                 "link": f"{emulator.base_url}/?code={{url}}",
+                "number_match": given.app.number_match,
             },
         }
         settings = Settings.model_validate({**document, "folder": Path(folder)})

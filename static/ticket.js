@@ -247,6 +247,7 @@ function heard(message) {
   }
   if (state === former) return;
   ticket.state = state;
+  const toSend = showNumber(number);
   if (state === "CONFIRMED") {
     greet(user);
     collect();
@@ -257,7 +258,7 @@ function heard(message) {
   } else {
     if (state === "SCANNED") greet(user);
     if (state === "CANCELLED") begin();
-    show(state, showNumber(number));
+    show(state, toSend);
   }
 }
 
