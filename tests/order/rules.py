@@ -204,19 +204,23 @@ def former_sessions_end(login: Login) -> Iterator[str]:
 
 
 def nothing_is_lost(login: Login) -> Iterator[str]:
-    """Where nobody objects and all is in time, the holder of the secret gets the login, and keeps it."""
+    """Where nobody objects and all is in time, the holder of the secret gets the login, and keeps it.
+
+    The time is that of the first yes: one that is repeated changes nothing.
+    """
     # What might have ended it, whether or not it was told to have; a forgotten person is somebody new after.
     people = {scan.actor for scan in login.of("scan", ok=None)}
     if login.of("cancel", "abandon", "not_me", ok=None) or any(
         found.kind in ENDING and found.actor in people for found in login.operations
     ):
         return
+    first = [yes for yes in login.yeses if not any(other.before(yes) for other in login.yeses)]
     rightful = [
         exchange
         for exchange in login.of("exchange", ok=None)
         if exchange.actor == login.holder
         and exchange.ended is not None
-        and any(yes.before(exchange) and exchange.ended_at < yes.began_at + EXTENSION for yes in login.yeses)
+        and any(yes.before(exchange) and exchange.ended_at < yes.began_at + EXTENSION for yes in first)
     ]
     if rightful and not any(exchange.ok for exchange in rightful):
         yield f"{rightful[0]} was refused"
