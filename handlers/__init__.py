@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from tornado.web import Application, RequestHandler, StaticFileHandler
+from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler
 
 from handlers import (
     account,
@@ -43,6 +43,11 @@ class Static(PageHandler, StaticFileHandler):
     ) -> None:
         StaticFileHandler.initialize(self, path, default_filename)
         PageHandler.initialize(self, services)
+
+    async def get(self, path: str, include_body: bool = True) -> None:
+        if "\0" in path:  # which is an error to the file system, not a name of nothing
+            raise HTTPError(404)
+        await super().get(path, include_body)
 
     def compute_etag(self) -> str | None:  # type: ignore[override]
         return StaticFileHandler.compute_etag(self)
