@@ -84,6 +84,11 @@ def pinned(core: int) -> Callable[[], None]:
     return prepare
 
 
+def cpu_seconds(pid: int) -> float:
+    """Of all the process's threads, those that have ended too."""
+    return time.clock_gettime((~pid << 3) | 2)  # CPUCLOCK_SCHED of clock_getcpuclockid(3)
+
+
 class Process:
     """A server that listens on a port of loopback."""
 
@@ -96,8 +101,7 @@ class Process:
         return f"127.0.0.1:{self.port}"
 
     def cpu_seconds(self) -> float:
-        """Of all its threads, those that have ended too."""
-        return time.clock_gettime((~self.pid << 3) | 2)  # CPUCLOCK_SCHED of clock_getcpuclockid(3)
+        return cpu_seconds(self.pid)
 
     def send(self, what: signal.Signals) -> None:
         os.kill(self.pid, what)
@@ -188,7 +192,11 @@ def emulator(account: Account) -> Iterator[Process]:
 
 @contextmanager
 def saoma(
-    document: Mapping[str, Any], *, before: Iterable[Work] = (), after: Iterable[Work] = ()
+    document: Mapping[str, Any],
+    *,
+    before: Iterable[Work] = (),
+    after: Iterable[Work] = (),
+    core: int = SERVER_CORE,
 ) -> Iterator[Process]:
     """`server.py serve` with the settings of `document`, without rates, on SQLite unless it says otherwise.
 
@@ -210,7 +218,7 @@ def saoma(
         settings = config.load(file, {})
         asyncio.run(_work(settings, before))
         command = [sys.executable, "server.py", "serve", "--settings", str(file)]
-        with on_core(SERVER_CORE, command, port, log) as process:
+        with on_core(core, command, port, log) as process:
             yield process
         asyncio.run(_work(settings, after))
         told = [line for line in log.read_text().splitlines() if re.search(r" (WARNING|ERROR) ", line)]

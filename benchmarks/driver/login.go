@@ -23,7 +23,7 @@ const (
 // browser collects. Four requests one after the other, each answer checked. Tokens are signed on the way.
 func login(arguments []string) (any, error) {
 	options := flag.NewFlagSet("login", flag.ExitOnError)
-	address := options.String("address", "", "host and port")
+	address := options.String("address", "", "host and port; of several nodes, by commas, each in turn")
 	origin := options.String("origin", "", "the server's base_url, on https")
 	issuer := options.String("issuer", "", "app.issuer")
 	audience := options.String("audience", "saoma", "app.audience")
@@ -38,19 +38,30 @@ func login(arguments []string) (any, error) {
 	tokens := &signer{[]byte(*key), *issuer, *audience, *name, int64(*people), atomic.Int64{}}
 	callers := make([]caller, *number)
 	for i := range callers {
-		open, err := dial(*address, deadline)
-		if err != nil {
-			return nil, err
+		one := &visitor{nil, i, *origin, strings.TrimPrefix(*origin, "https://"), tokens}
+		for _, node := range strings.Split(*address, ",") {
+			open, err := dial(node, deadline)
+			if err != nil {
+				return nil, err
+			}
+			one.nodes = append(one.nodes, open)
 		}
-		callers[i] = &visitor{open, *origin, strings.TrimPrefix(*origin, "https://"), tokens}
+		callers[i] = one
 	}
 	return loop(limit, callers), nil
 }
 
 type visitor struct {
-	*connection
+	nodes        []*connection
+	turn         int // whose it is; one login's requests go to all nodes
 	origin, host string
 	tokens       *signer
+}
+
+func (v *visitor) close() {
+	for _, node := range v.nodes {
+		node.close()
+	}
 }
 
 func (v *visitor) operate() (more bool, err error) {
@@ -92,7 +103,8 @@ func (v *visitor) operate() (more bool, err error) {
 }
 
 func (v *visitor) post(path, headers, body string) (answer, error) {
-	return v.ask([]byte(fmt.Sprintf(
+	v.turn++
+	return v.nodes[v.turn%len(v.nodes)].ask([]byte(fmt.Sprintf(
 		"POST %s HTTP/1.1\r\nHost: %s\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		path, v.host, headers, len(body), body)))
 }

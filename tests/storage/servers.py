@@ -39,6 +39,10 @@ class MongodbServer:
     def url(self) -> str:
         return f"mongodb://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
     def start(self) -> None:
         """Starts it, again too, on the same port; returns when it listens."""
         with (self._folder / "server.log").open("ab") as output:
