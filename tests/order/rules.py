@@ -11,6 +11,7 @@ else may have happened in any.
     not_me     ends what came of one ticket; `ok`: the link was good
     follow     without a code
     who        whose session a token is; `ok`: somebody's, the `person`'s
+    listed     the tickets that a person's sessions came of, with commas between; after all else
 """
 
 from __future__ import annotations
@@ -167,6 +168,13 @@ def one_session(login: Login) -> Iterator[str]:
         yield f"several sessions: {', '.join(map(str, after))}"
 
 
+def no_session_of_nobody(login: Login) -> Iterator[str]:
+    """A session that nobody was given is none."""
+    for found in login.operations:
+        if found.kind == "listed" and login.ticket in found.said.split(",") and not login.exchanges:
+            yield f"{found}, though nobody has collected {login.ticket}"
+
+
 def repeats_in_time(login: Login) -> Iterator[str]:
     for first in login.exchanges:
         for second in login.exchanges:
@@ -245,6 +253,7 @@ RULES = (
     states_go_forward,
     nothing_after_a_no,
     one_session,
+    no_session_of_nobody,
     repeats_in_time,
     in_time,
     what_was_ended_stays_ended,

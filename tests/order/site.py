@@ -141,6 +141,21 @@ class Site:
         if current is not None:
             operation.ok, operation.person = True, self._subject(current.user)
 
+    async def listed(self, act: Act, context: Context, operation: Operation) -> None:
+        """The tickets that the person's sessions came of, as their own page and admins see them."""
+
+        async def work(transaction: Transaction) -> list[str]:
+            found: list[str] = []
+            for provider in ("wechat", "app"):
+                user = await transaction.users.by_identity(provider, self.own(act.actor))
+                if user is not None:
+                    kept = await transaction.sessions.of_user(user.id, now=context.now())
+                    found += [session.ticket_id.removeprefix(self.prefix) for session in kept]
+            return found
+
+        operation.said = ",".join(await context.storage.transact(work))
+        operation.ok = True
+
     def _subject(self, user: User) -> str:
         return user.identities[0].subject.removeprefix(self.prefix)
 

@@ -78,6 +78,7 @@ BAD = {
     "states_go_forward": lambda: [ISSUE, look("CONFIRMED"), look("WAITING")],
     "nothing_after_a_no": lambda: [ISSUE, SCAN, op("abandon", "own"), exchange()],
     "one_session": lambda: [ISSUE, SCAN, exchange("t1"), exchange("t2"), who("t1")],
+    "no_session_of_nobody": lambda: [ISSUE, SCAN, op("listed", "Anna", "", said="app,wechat")],
     "repeats_in_time": lambda: [
         *(ISSUE, SCAN, exchange("t1", began_at=0, ended_at=1)),
         exchange("t2", began_at=61, ended_at=61),

@@ -189,6 +189,8 @@ async def run(site: Site, clock: Clock, program: Program, turnstile: Turnstile, 
     for token in itertools.chain.from_iterable(site.tokens.values()):
         for node in range(len(site.nodes)):
             await do(Act("who", token, node=node))
+    for person in PEOPLE:
+        await do(Act("listed", person))
 
 
 @pytest.mark.parametrize("store", WHOLE)

@@ -89,7 +89,7 @@ class Program:
 
 
 def run(program: Program, choose: Choose) -> Site:
-    """Everything ends; at last it is asked whose every session is."""
+    """Everything ends; at last it is asked whose every session is, and what sessions everybody has."""
     site, clock = new_site()
     for act in program.before:
         _alone(site, clock, act)
@@ -102,6 +102,8 @@ def run(program: Program, choose: Choose) -> Site:
             del running[place]
     for token in itertools.chain.from_iterable(site.tokens.values()):
         _alone(site, clock, Act("who", token))
+    for person in PEOPLE:
+        _alone(site, clock, Act("listed", person))
     return site
 
 
