@@ -17,7 +17,7 @@ from benchmarks.results import Row, table
 from benchmarks.servers import OTHER_CORE
 
 RESULTS = Path(__file__).parent / "results"
-ALL = ("page", "event", "login", "forward_auth", "codes")
+ALL = ("page", "event", "push", "login", "forward_auth", "codes", "memory", "expiry", "growth", "nodes")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,9 +1,9 @@
 """Whole logins with the team's own app on two nodes, against one: tickets in Redis, all else in MongoDB.
 
-With two, each login's requests go to both in turn. There are two cores: the first node has one for itself,
-the second shares the other with Redis, MongoDB and the driver. So the figure to go by is the processor time that
-a login takes, of the nodes together and of each store: what each could do on a machine of its own follows.
-Where mongod is not installed, FerretDB stands in its place and takes far more time.
+With two, each login's requests go to both in turn. There are two cores: one is the first node's alone, the
+other is shared by the second node, Redis, MongoDB and the driver. So the figure to go by is the processor
+time that a login takes, of the nodes together and of each store: what each could do on a machine of its own
+follows from it. Where mongod is not installed, FerretDB stands in its place and takes far more time.
 """
 
 from __future__ import annotations
