@@ -7,7 +7,7 @@ FUZZING := $(VENV)/.fuzzing
 # How many files of tests run at a time.
 WORKERS ?= 2
 
-.PHONY: env run test torture order fuzz bench lint lock format diagram picture
+.PHONY: env run test torture order fuzz hostile bench lint lock format diagram picture
 
 env: $(RUNTIME)
 
@@ -42,6 +42,10 @@ order: $(DEVELOPMENT)
 fuzz: $(FUZZING)
 	$(VENV)/bin/python -m tests.fuzz $(or $(SECONDS),60) $(TARGETS)
 	SAOMA_HTTP_CASES=$(or $(CASES),20000) $(VENV)/bin/python -m pytest -s tests/fuzz/test_over_http.py
+
+# Others log in while somebody attacks: one attack after the other, each for 20 s, with the figures.
+hostile: $(DEVELOPMENT)
+	SAOMA_HOSTILE=1 $(VENV)/bin/python -m pytest -s tests/hostile $(ARGS)
 
 # saoma beside bare Tornado; wants two cores for itself. BENCH=page,event: these alone. SHORT=1: judges nothing.
 bench: $(DEVELOPMENT)
