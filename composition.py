@@ -47,6 +47,7 @@ from flows.profiles import ProfileFetcher
 from flows.relay import Relay
 from flows.session_memory import SessionMemory
 from flows.signing import Signer
+from flows.sweeper import PAUSE_SECONDS, Sweeper
 from flows.tickets import TicketDesk
 from handlers import ROOT, make_application
 from handlers.control import make_control
@@ -67,7 +68,6 @@ from wechat.callback import Gate, Mode
 from wechat.client import WechatClient
 from wechat.crypto import MessageCrypto
 
-SWEEP_SECONDS = 300.0
 DRAIN_SECONDS = 6.0
 MAX_OUTBOUND = 100  # calls to WeChat and for keys at once; relay and pictures have their own
 
@@ -240,14 +240,15 @@ class Server:
         await self._backing.close()
 
     async def _sweep(self) -> None:
+        sweeper = Sweeper(self.context, time.monotonic)
         while True:
             try:
-                await self._backing.storage.sweep(now=self.context.now())
+                await sweeper.sweep()
                 if self.context.previous_mac is not None:
                     await self._signer.reseal()
             except StoreUnavailable:
                 log.warning("the store did not answer the sweep; nothing depends on it")
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _policy(app: App, fitting: frozenset[str]) -> Policy:

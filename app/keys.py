@@ -44,7 +44,7 @@ class RemoteKeys:
         A failed fetch leaves the known keys in use.
         """
         known = self._keys is not None and (key_id is None or self._has(key_id))
-        if not known or self._now() >= self._fetched_at + AGE_SECONDS:
+        if not known or abs(self._now() - self._fetched_at) >= AGE_SECONDS:
             await self._refresh()
         if self._keys is None:
             raise KeysUnavailable
@@ -55,7 +55,7 @@ class RemoteKeys:
 
     async def _refresh(self) -> None:
         if self._fetching is None:
-            if self._now() < self._tried_at + PAUSE_SECONDS:
+            if abs(self._now() - self._tried_at) < PAUSE_SECONDS:  # also where the clock was set back
                 return
             self._tried_at = self._now()
             self._fetching = asyncio.create_task(self._fetch())

@@ -76,7 +76,7 @@ class AccessTokens:
     async def _checked(self, client: WechatClient) -> None:
         """Returns when WeChat takes the token, or a new one in its place; one check for all who ask."""
         now = self._context.now()
-        if self._check is None or (self._check.done() and now >= self._checked_at + CHECK_PAUSE):
+        if self._check is None or (self._check.done() and abs(now - self._checked_at) >= CHECK_PAUSE):
             self._checked_at = now
             self._check = asyncio.create_task(client.check_callback_addresses())
             self._check.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -87,4 +87,4 @@ def new_entry(
 
 def is_fresh(context: Context, current: Current) -> bool:
     """Whether the login is young enough for what cannot be undone."""
-    return context.now() < current.session.created_at + FRESH_SECONDS
+    return abs(context.now() - current.session.created_at) < FRESH_SECONDS

@@ -156,7 +156,7 @@ def _fresh_enough(context: Context, asked: Asked, session: Session) -> bool:
     if asked.asked_at is not None and session.created_at >= asked.asked_at:
         return True
     request = asked.request
-    too_old = request.max_age is not None and context.now() - session.created_at > request.max_age
+    too_old = request.max_age is not None and abs(context.now() - session.created_at) > request.max_age
     return not (request.relogin or too_old)
 
 

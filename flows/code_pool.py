@@ -114,7 +114,8 @@ class CodePool:
             raise MethodUnavailable("WeChat gives no code just now; try again in a moment.") from error
 
     def _fresh(self, code: PooledCode) -> bool:
-        return self._now() < code.made_at + self._max_age
+        # Either way: where the clock was set back nobody can tell how long it has waited.
+        return abs(self._now() - code.made_at) < self._max_age
 
     async def _make(self) -> PooledCode:
         if self._budget is not None and self._budget.wait(self._now()):

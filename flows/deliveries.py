@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ from wechat.replies import SUCCESS, text_reply
 
 # WeChat redelivers within about 15 s; a delivery is fresh for the window on both sides of now.
 MARK_SECONDS = 600.0
+NOTE_PAUSE = 600.0  # seconds between two log lines about deliveries of another time
+
+log = logging.getLogger("saoma.deliveries")
 
 _OUR_SCENE = re.compile(rf"[A-Za-z0-9_-]{{{ID_BYTES * 4 // 3}}}\Z")
 
@@ -50,6 +54,7 @@ class Deliveries:
         self._profiles = profiles
         self._messenger = messenger
         self._relay = relay
+        self._noted_at = float("-inf")
         self._running: dict[str, asyncio.Task[bytes]] = {}
         self.last_at = 0.0  # Unix seconds of the newest delivery that was WeChat's; 0: none came yet
         self._keep = max(MARK_SECONDS, 2 * gate.window + 60)
@@ -59,7 +64,11 @@ class Deliveries:
 
         A delivery that comes again while the first is being handled waits for the same answer.
         """
-        delivery = self._gate.open(posted.query, posted.body, self._context.now())
+        try:
+            delivery = self._gate.open(posted.query, posted.body, self._context.now())
+        except Refused:
+            self._note_time(posted.query)
+            raise
         self.last_at = self._context.now()
         if self._gate.mode is Mode.PLAIN:
             await self._require_first_body(delivery, posted.body)
@@ -69,6 +78,18 @@ class Deliveries:
             running = self._running[key] = asyncio.create_task(self._handle(key, delivery, posted))
             running.add_done_callback(lambda task: self._done(key, task))
         return await asyncio.shield(running)
+
+    def _note_time(self, query: str) -> None:
+        """Once in a while: anybody may send an old delivery again."""
+        now = self._context.now()
+        ahead = self._gate.time_off(query, now)
+        if ahead and abs(now - self._noted_at) >= NOTE_PAUSE:
+            self._noted_at = now
+            log.info(
+                "refused a delivery of WeChat's whose time is %+.0f seconds from ours: a replay,"
+                " unless this machine's clock is wrong",
+                ahead,
+            )
 
     async def finish(self, seconds: float) -> None:
         """Returns when what is being handled has been answered, or after that long."""

@@ -116,7 +116,7 @@ async def _win(transaction: Transaction, context: Context, session: Session, now
     stored = await transaction.sessions.create(session)
     if stored.id == session.id:
         return
-    repeat = now < stored.created_at + EXCHANGE_REPEAT_SECONDS
+    repeat = abs(now - stored.created_at) < EXCHANGE_REPEAT_SECONDS
     if repeat and not stored.revoked:
         await announce_end(transaction, context, stored, "replaced")
     if not (repeat and await transaction.sessions.replace(stored, session)):

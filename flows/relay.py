@@ -99,7 +99,7 @@ class Relay:
     def _tell(self, trouble: str) -> None:
         """Once in a while: a backend that is away all night must not fill the log."""
         now = self._now()
-        if trouble not in self._told or now >= self._told[trouble] + REPORT_PAUSE:
+        if trouble not in self._told or abs(now - self._told[trouble]) >= REPORT_PAUSE:
             self._told[trouble] = now
             log.warning("the backend at wechat.forward_url %s", trouble)
 

@@ -42,7 +42,7 @@ class SessionMemory:
         self._context = context
         self._shared = shared
         self._known: OrderedDict[bytes, _Remembered] = OrderedDict()
-        self._away_until = 0.0
+        self._away_at = float("-inf")
         self._heard_at = float("-inf")  # when the store was asked last, if it answered then
 
     async def current(self, tokens: Sequence[str]) -> Current | None:
@@ -89,12 +89,12 @@ class SessionMemory:
 
     async def _marks(self, names: Sequence[str]) -> list[str] | None:
         """None where they cannot be had just now."""
-        if self._context.now() < self._away_until:
+        if abs(self._context.now() - self._away_at) < AWAY_SECONDS:
             return None
         try:
             return await self._shared.marks(names)
         except StoreUnavailable:
-            self._away_until = self._context.now() + AWAY_SECONDS
+            self._away_at = self._context.now()
             self._known.clear()  # whoever could not renew a mark meanwhile is not to be waited for
             return None
 

@@ -83,9 +83,9 @@ class Signer:
 
     async def _current(self) -> tuple[Key, ...]:
         """Raises StoreUnavailable where there are none yet."""
-        if self._context.now() >= self._looked_at + LOOK_SECONDS:
+        if abs(self._context.now() - self._looked_at) >= LOOK_SECONDS:
             async with self._looking:
-                if self._context.now() >= self._looked_at + LOOK_SECONDS:
+                if abs(self._context.now() - self._looked_at) >= LOOK_SECONDS:
                     try:
                         await self._look()
                     except StoreUnavailable:

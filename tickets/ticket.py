@@ -142,7 +142,7 @@ def confirm_by_number(ticket: Ticket, number: int | None, now: float, *, scanner
 
 def _may_repeat(ticket: Ticket, event: Event, now: float) -> bool:
     if event is Event.EXCHANGE:
-        return now < ticket.consumed_at + EXCHANGE_REPEAT_SECONDS
+        return abs(now - ticket.consumed_at) < EXCHANGE_REPEAT_SECONDS  # no longer where a clock was set back
     # Saying no again is only a repeat for the person who said no; a page that gave up has no scanner's no.
     return not (event is Event.CANCEL and ticket.scanner is None)
 

@@ -81,6 +81,19 @@ class Gate:
         except (MalformedXml, DecryptionFailed) as error:
             raise Refused from error
 
+    def time_off(self, query: str, now: float) -> float:
+        """How far the time of a request that was refused is ahead of ours, in seconds; for the log alone.
+
+        0 where the time is not why: else it is a replay, or a clock is wrong.
+        """
+        try:
+            parameters = _parameters(query)
+            self._require_signature(*(parameters[name] for name in ("signature", "timestamp", "nonce")))
+            ahead = _ahead(parameters["timestamp"], now)
+        except (Refused, KeyError):
+            return 0.0
+        return ahead if abs(ahead) > self.window else 0.0
+
     def seal(self, delivery: Delivery, reply: bytes, now: float, random: Callable[[int], bytes]) -> bytes:
         """`reply` as it goes over the wire: in clear in plain mode, encrypted and signed in the others.
 
@@ -166,10 +179,15 @@ class Gate:
         return fitting[0]
 
     def _require_fresh(self, timestamp: str, now: float) -> None:
-        if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _LONGEST_TIME):
+        if abs(_ahead(timestamp, now)) > self.window:
             raise Refused
-        if abs(now - int(timestamp)) > self.window:
-            raise Refused
+
+
+def _ahead(timestamp: str, now: float) -> float:
+    """In seconds. Raises Refused for what is no time."""
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _LONGEST_TIME):
+        raise Refused
+    return int(timestamp) - now
 
 
 def _parameters(query: str) -> dict[str, str]:

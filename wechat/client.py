@@ -33,6 +33,7 @@ LEASE_SECONDS = 10.0  # that a node may take to fetch a token while the others w
 LEASE_TRIES = 50
 QUOTA_PAUSE = 600.0  # seconds that a call with a used-up quota is not tried
 REPORT_PAUSE = 600.0  # seconds between two log lines about the same trouble
+# Pauses are measured by the distance to now, either way: a clock that was set back must not prolong them.
 
 log = logging.getLogger("saoma.wechat")
 
@@ -109,7 +110,7 @@ class AccessToken:
 
         The refused one itself where WeChat has no other, or has been asked for another just now.
         """
-        if self._value == refused and self._now() >= self._replaced_at + self._replace_pause:
+        if self._value == refused and abs(self._now() - self._replaced_at) >= self._replace_pause:
             await self._refresh(refused)
         return self._value
 
@@ -127,7 +128,7 @@ class AccessToken:
 
     async def _refresh(self, refused: str) -> None:
         if self._refreshing is None:
-            if self._failed is not None and self._now() < self._failed[0] + REFRESH_PAUSE:
+            if self._failed is not None and abs(self._now() - self._failed[0]) < REFRESH_PAUSE:
                 raise self._failed[1]
             self._refreshing = asyncio.create_task(self._fetch_and_keep(refused))
             self._refreshing.add_done_callback(self._refreshed)
@@ -160,7 +161,7 @@ class AccessToken:
 
     async def _fetch_anew(self, refused: str) -> tuple[str, float]:
         token, seconds = await self._fetch(False)
-        if token == refused and self._now() >= self._forced_at + FORCE_PAUSE:
+        if token == refused and abs(self._now() - self._forced_at) >= FORCE_PAUSE:
             # The stable endpoint still hands out what the API refuses.
             self._forced_at = self._now()
             token, seconds = await self._fetch(True)
@@ -254,7 +255,7 @@ class WechatClient:
             return await self._send(call, other, read)
 
     def _require_quota(self, call: Call) -> None:
-        if self._now() < self._paused_until.get(call.path, 0.0):
+        if 0.0 < self._paused_until.get(call.path, 0.0) - self._now() <= QUOTA_PAUSE:
             raise PlatformError(api.QUOTA_USED_UP)
 
     async def _send(self, call: Call, token: str, read: Read[Answer]) -> Answer:
@@ -309,7 +310,7 @@ class WechatClient:
     def _note(self, path: str, error: PlatformError | PlatformUnreachable) -> None:
         now = self._now()
         known = self.troubles.get(path)
-        if known is None or known.words != error.plain_words or now >= known.at + REPORT_PAUSE:
+        if known is None or known.words != error.plain_words or abs(now - known.at) >= REPORT_PAUSE:
             self.troubles[path] = Trouble(now, error.plain_words)
             log.warning("%s: %s (%s)", path, error.plain_words, error)
         if isinstance(error, PlatformError) and error.code == api.QUOTA_USED_UP:

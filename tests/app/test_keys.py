@@ -319,3 +319,14 @@ async def test_without_any_key_the_method_is_unavailable(publisher, login, expec
     publisher.body = b"<html>"
     with pytest.raises(MethodUnavailable):
         await login.person(token(login, ONE[0], "1"))
+
+
+async def test_a_clock_that_is_set_back_prolongs_no_pause(publisher, remote):
+    publisher.body = published(ONE[1])
+    assert await remote.kids("1") == {"1"}
+    publisher.body = published(ONE[1], TWO[1])
+    remote.seconds -= 3600
+    assert await remote.kids("2") == {"1", "2"}
+    publisher.body = published(TWO[1])
+    remote.seconds -= 3600
+    assert await remote.kids("2") == {"2"}, "old keys are fetched anew, too"

@@ -349,3 +349,12 @@ async def test_who_is_impatient_waits_a_moment_and_makes_it_fill(emulator: Emula
             await pool.take(patient=False)
     emulator.platform.heal()
     assert await pool.take(patient=False)
+
+
+async def test_codes_of_a_time_that_is_to_come_are_dropped(emulator: Emulator, make: Make, clock: Clock):
+    """They were made while the clock was an hour ahead, or it is an hour behind: WeChat's knows their end."""
+    pool = make(3)
+    await filled(pool, 3)
+    old = waiting_ids(pool)
+    clock.pass_(-3600)
+    assert (await pool.take()).id not in old

@@ -362,3 +362,18 @@ async def test_the_marks_outlive_wechats_redeliveries_and_no_more(world: World):
         )
 
     assert await world.do(marks) is None
+
+
+async def test_an_operator_can_read_that_a_clock_is_wrong(world: World, caplog):
+    caplog.set_level("INFO")
+    seen = world.push(world.person(1), {"MsgType": "text", "Content": "hi", "MsgId": 1})
+    world.clock.pass_(-3600)
+    for _ in range(3):
+        with pytest.raises(Refused):
+            await world.deliveries.accept(seen)
+    assert caplog.text.count("whose time is +3600 seconds from ours") == 1
+    world.clock.pass_(3600)
+    with pytest.raises(Refused):  # for another reason
+        await world.deliveries.accept(replace(seen, body=b""))
+    assert caplog.text.count("seconds from ours") == 1
+    assert await world.deliveries.accept(seen)

@@ -343,3 +343,12 @@ async def test_what_is_no_browsers_is_unknown_to_who_answers_browsers(world, cli
     assert (await world.stored(held)).state is State.CONFIRMED
     assert await world.live_sessions() == []
     assert await world.collect(held, clients=(client,))
+
+
+async def test_a_clock_that_is_set_back_gives_nobody_another_minute(world: World):
+    held = await world.confirmed()
+    first = await world.collect(held)
+    world.clock.pass_(-3600)
+    with pytest.raises(TransitionRefused):
+        await world.collect(held)
+    assert await who(world, first.token) is not None

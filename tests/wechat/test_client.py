@@ -540,3 +540,29 @@ async def test_a_code_has_the_life_and_the_scene_that_were_asked_for(
     code = await make().create_code(scene, 300.9)
     known = emulator.platform.codes[code.ticket]
     assert (known.scene, known.url, known.expires_at) == (scene, code.url, START + 300)
+
+
+async def test_a_clock_that_is_set_back_prolongs_no_pause(
+    emulator: Emulator, make: Make, clock: Clock, expect_log
+):
+    wechat = make()
+    emulator.platform.fail(STABLE_TOKEN, 40164)
+    expect_log("IP白名单")
+    with pytest.raises(PlatformError):
+        await wechat.token.get()
+    clock.pass_(-3600)
+    token = await wechat.token.get()
+    emulator.platform.fail(QRCODE_CREATE, 45009)
+    expect_log("The daily quota of this call is used up")
+    with pytest.raises(PlatformError):
+        await wechat.create_code("scene", 60)
+    clock.pass_(-3600)
+    assert await wechat.create_code("scene", 60)
+    emulator.platform.revoke_tokens()
+    expect_log("40001")
+    await wechat.check_callback_addresses()
+    assert (other := await wechat.token.get()) != token, "one that is refused is replaced"
+    clock.pass_(-3600)
+    emulator.platform.revoke_tokens()
+    await wechat.check_callback_addresses()
+    assert await wechat.token.get() != other
