@@ -10,7 +10,7 @@ import random
 import re
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -73,7 +73,7 @@ BROKEN = (  # no HTTP at all: whatever is said of it, the server goes on
 class Mutator:
     """Deliveries made of an honest one; `gate` says which of them have become honest again."""
 
-    def __init__(self, push: Push, emulator: Emulator, host: str, seed: int) -> None:
+    def __init__(self, push: Callable[[], Push], emulator: Emulator, host: str, seed: int) -> None:
         account = emulator.platform.account
         self._push, self._emulator, self._host = push, emulator, host
         self._chance = random.Random(seed)
@@ -104,7 +104,8 @@ class Mutator:
         return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
     def _delivery(self) -> tuple[str, bytes]:
-        query, body = urlsplit(self._push.url).query, self._push.body
+        push = self._push()
+        query, body, clear = urlsplit(push.url).query, push.body, push.clear_xml.encode()
         match self._chance.randrange(6):
             case 0:
                 return self._changed_query(query), body
@@ -113,13 +114,11 @@ class Mutator:
             case 2:
                 return self._changed_query(query), self._changed(body)
             case 3:
-                return self._sealed(self._changed(self._push.clear_xml.encode()), 0)
+                return self._sealed(self._changed(clear), 0)
             case 4:
-                return self._sealed(
-                    self._push.clear_xml.encode(), self._chance.choice((-301, 400, -(10**9), 10**11))
-                )
+                return self._sealed(clear, self._chance.choice((-301, 400, -(10**9), 10**11)))
             case _:
-                return self._of_another_mode()
+                return self._of_another_mode(clear)
 
     def _changed_query(self, query: str) -> str:
         chance, pairs = self._chance, parse_qsl(query)
@@ -173,10 +172,9 @@ class Mutator:
         pushed = platform.encrypted_push(encrypted, body, token=account.token, timestamp=stamp)
         return pushed.query, pushed.body
 
-    def _of_another_mode(self) -> tuple[str, bytes]:
+    def _of_another_mode(self, clear: bytes) -> tuple[str, bytes]:
         """As another mode would send it, with a signature that holds for that mode."""
         account, stamp = self._emulator.platform.account, str(int(time.time()))
-        clear = self._push.clear_xml.encode()
         if account.mode is not Mode.PLAIN:
             more = {"encrypt_type": self._chance.choice(("raw", "aes", ""))}
             return platform.query(account.token, stamp, **more), clear
@@ -215,12 +213,15 @@ async def test_a_flood_of_forgeries(tmp_path, mode):
             ticket_id = await browser.open_login()
             code = next(one for one in emulator.platform.codes.values() if one.scene == ticket_id)
             person = next(iter(emulator.platform.people))
-            push = emulator.courier.build(person, scan_fields(code))
+
+            def push() -> Push:
+                return emulator.courier.build(person, scan_fields(code))
+
             mutator = Mutator(push, emulator, f"127.0.0.1:{port}", CASES)
             await flood(port, child.process.pid, mutator)
             await not_even_http(port)
             assert await browser.state(ticket_id) == "WAITING"
-            await replays(emulator, push)
+            await replays(emulator, push())
             assert (await browser.exchange(ticket_id)).code == 200
             assert "Traceback" not in child.output
             assert " failed (request" not in child.output
