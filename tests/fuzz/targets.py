@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +34,7 @@ from oidc import requests
 from oidc.errors import Unredirectable
 from tests.app.keys import AUDIENCE, ISSUER, SECRET, Backend, encoded
 from tests.flows.world import CATALOGUES
+from tests.order.walks import BLANK
 from tests.wechat import platform
 from tests.wechat.gates import NOW, WINDOW, gate
 from webhooks import signed_headers
@@ -286,7 +287,7 @@ def redirect(data: bytes) -> bool:
     return True
 
 
-CONTEXT: Any = SimpleNamespace(mac=lambda purpose, value: sha256(f"{purpose} {value}".encode()).hexdigest())
+CONTEXT = replace(BLANK, mac=lambda purpose, value: sha256(f"{purpose} {value}".encode()).hexdigest())
 
 
 def cursor(data: bytes) -> bool:
