@@ -54,6 +54,7 @@ from handlers.control import make_control
 from handlers.metrics import make_metrics
 from handlers.peers import Peers
 from handlers.services import Services
+from handlers.websocket import SERVICE_RESTART
 from metrics import Metrics
 from storage import redis, redis_rates
 from storage.base import Storage
@@ -133,7 +134,7 @@ class Server:
         desk = TicketDesk(self.context, self.codes)
         self._drawing = Drawing(desk.likely_codes)
         self._pictures = Pictures(self.context, settings.wechat.picture_hosts)
-        services = Services(
+        self._services = services = Services(
             context=self.context,
             sessions=SessionMemory(self.context, backing.shared),
             desk=desk,
@@ -196,6 +197,11 @@ class Server:
             trusted.insert(0, (_policy(app, PUBLIC_KEY_ALGORITHMS), remote))
         return AppLogin(self.context, trusted)
 
+    async def reach(self) -> None:
+        """Raises StoreUnavailable where Redis does not answer: whoever starts now would serve nobody."""
+        if self._backing.redis is not None:
+            await redis.faults(self._backing.redis)
+
     def start(self) -> None:
         """Serves from now on; needs a running loop."""
         if isinstance(self._backing.broker, RedisBroker):
@@ -214,12 +220,14 @@ class Server:
     async def stop(self) -> None:
         """Takes no more requests, finishes what changes something, lets the pages go and closes.
 
-        Whoever waits or reads is cut off: a proxy or the page itself asks another node, or us again.
+        Whoever waits is told of it on a WebSocket, and cut off elsewhere: a proxy or the page itself asks
+        another node, or us again.
         """
         self.connections.stop()
+        until = time.monotonic() + DRAIN_SECONDS
         await self._changes.finish(DRAIN_SECONDS)
         if self._deliveries is not None:
-            await self._deliveries.finish(DRAIN_SECONDS)
+            await self._deliveries.finish(max(0.0, until - time.monotonic()))
         for worker in (self.codes, self.profiles, self.messenger):
             if worker is not None:
                 await worker.stop()
@@ -229,6 +237,8 @@ class Server:
         await self._drawing.stop()
         if self._sweeper is not None:
             await background.end([self._sweeper])
+        for page in tuple(self._services.open_sockets):
+            page.close(SERVICE_RESTART)
         await self._http_server.close_all_connections()
         self.connections.close()
         self._metrics_server.stop()

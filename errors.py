@@ -105,5 +105,9 @@ class StoreUnavailable(SaomaError):
     message = "The store is not available just now."
 
 
+class StoreTooNew(StoreUnavailable):
+    """A newer saoma has written the store. The text names both versions."""
+
+
 class StoreLocked(StoreUnavailable):
     """Another process has the SQLite file."""

@@ -37,6 +37,11 @@ async def run(settings: Settings) -> None:
             [f"server: cannot listen on {settings.server.address}:{settings.server.port} ({error.strerror})"]
         ) from None
     server = Server(settings, sockets=sockets, storage=storage, metrics_sockets=_metrics_sockets(settings))
+    try:
+        await server.reach()
+    except StoreUnavailable:
+        await storage.close()
+        raise
     told = _told_to_stop()
     server.start()
     log.info("serving %s (listening on %s:%d)", server.base_url, settings.server.address, server.port)

@@ -17,7 +17,7 @@ def read_secret_key(settings: Settings) -> bytes:
         return configured.encode("utf-8")
     path = secret_key_path(settings)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _keep_new_key(path)
         key = path.read_bytes()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from tornado.websocket import WebSocketHandler
 
 from flows.access_token import AccessTokens
 from flows.app_login import AppLogin
@@ -36,6 +38,7 @@ class Services:
     deliveries: Deliveries | None = None
     platform_state: PlatformState | None = None
     app_login: AppLogin | None = None  # None where the team's own app is not set up
+    open_sockets: set[WebSocketHandler] = field(default_factory=set)  # of pages that wait
     demo: bool = False  # the codes lead to the emulated phone, so the page links to it
 
     @property

@@ -15,6 +15,7 @@ from handlers.tickets import view_document
 from tickets import FINAL
 
 NORMAL = 1000
+SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 
 
@@ -36,6 +37,7 @@ class TicketSocket(WebSocketHandler, ApiHandler):
 
     async def open(self, *arguments: str, **named: str) -> None:
         ticket_id = arguments[0]
+        self.services.open_sockets.add(self)
         self._watch = Watch(self.context, ticket_id, self.ticket_secret(ticket_id), self._tell)
         try:
             await self._watch.open()
@@ -55,6 +57,7 @@ class TicketSocket(WebSocketHandler, ApiHandler):
         """The page has nothing to say."""
 
     def on_close(self) -> None:
+        self.services.open_sockets.discard(self)
         if self._watch is not None:
             self._watch.close()
             self._watch = None

@@ -22,7 +22,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from errors import StoreUnavailable, TicketUnknown
+from errors import StoreTooNew, StoreUnavailable, TicketUnknown
 from storage import base, codec
 from storage.base import MAX_PAGE, TIMEOUT_SECONDS, Result
 from storage.codec import Row
@@ -34,6 +34,8 @@ from storage.records import Link, Session
 from tickets import State, Ticket
 
 DEFAULT_DATABASE = "saoma"
+# Of the documents: counted up when an older saoma could no longer read or would spoil them.
+SCHEMA_VERSION = 1
 SELECTION_MILLISECONDS = 2500  # to find a server; all three within base.TIMEOUT_SECONDS
 CONNECT_MILLISECONDS = 2000
 ANSWER_MILLISECONDS = 3000
@@ -111,6 +113,9 @@ async def open(url: str) -> MongoStorage:
     storage = MongoStorage(client, database)
     try:
         await storage.prepare()
+    except StoreTooNew:
+        await storage.close()
+        raise
     except StoreUnavailable as error:
         await storage.close()
         raise StoreUnavailable(
@@ -127,7 +132,11 @@ class MongoStorage(base.Storage):
         self._closed = False
 
     async def prepare(self) -> None:
-        """Makes the indexes. What the contract stands on must be there; what only deletes may be missing."""
+        """Makes the indexes. What the contract stands on must be there; what only deletes may be missing.
+
+        Raises StoreTooNew, and then has changed nothing.
+        """
+        await _answered(self._require_known_schema())
         for name in sorted({*_UNIQUE, *_INDEXES}):
             await _answered(self._index(name))
         try:
@@ -156,6 +165,18 @@ class MongoStorage(base.Storage):
     async def close(self) -> None:
         self._closed = True
         self._client.close()
+
+    async def _require_known_schema(self) -> None:
+        """Writes ours down where an older one stands, or none."""
+        meta, which = self._database["meta"], {"_id": "schema"}
+        stored = await meta.find_one(which) or {"version": 0}
+        if stored["version"] > SCHEMA_VERSION:
+            raise StoreTooNew(
+                f"The MongoDB of storage.url has schema version {stored['version']};"
+                f" this saoma knows version {SCHEMA_VERSION}."
+            )
+        if stored["version"] < SCHEMA_VERSION:
+            await meta.update_one(which, {"$max": {"version": SCHEMA_VERSION}}, upsert=True)
 
     async def _index(self, name: str) -> None:
         collection = self._database[name]

@@ -43,7 +43,7 @@ def open(path: Path) -> SqliteStorage:
     Raises StoreLocked where another process has it, StoreUnavailable where it cannot be used.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # whoever reads it could read the people
     except OSError as error:
         raise StoreUnavailable(f"{path}: {error}") from error

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from errors import StoreUnavailable
+from errors import StoreTooNew
 
 # What each version of the schema adds to the one before; the file's `user_version` counts them.
 _VERSIONS = (
@@ -133,12 +133,12 @@ log = logging.getLogger("saoma.storage")
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Makes the tables of a new file, and adds to an older one, of which a copy is kept beside it.
 
-    Raises StoreUnavailable where the schema is newer than ours, sqlite3.Error and OSError; then nothing is
+    Raises StoreTooNew where the schema is newer than ours, sqlite3.Error and OSError; then nothing is
     changed.
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
-        raise StoreUnavailable(
+        raise StoreTooNew(
             f"{path} has schema version {version}; this saoma knows version {SCHEMA_VERSION}."
         )
     if version == SCHEMA_VERSION:

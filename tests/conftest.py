@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.canaries import CANARIES, planting
 from tests.storage.fixtures import (
     mongodb_address,
     mongodb_command,
@@ -39,6 +40,29 @@ class _Collected(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(("saoma", "tornado", "asyncio")):
             self.lines.append(f"{record.name}: {self.format(record)}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _canaries_everywhere() -> Iterator[None]:
+    with planting():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _canaries_of_module() -> Iterator[None]:
+    """What the servers say that a module shares, and when they end, is its own."""
+    yield
+    found = CANARIES.found()
+    CANARIES.forget()
+    assert not found, f"told what nobody may know: {found}"
+
+
+@pytest.fixture(autouse=True)
+def _canaries() -> Iterator[None]:
+    """Fails a test that told what nobody may know (rule 19)."""
+    yield
+    found = CANARIES.found()
+    assert not found, f"told what nobody may know: {found}"
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import secrets
 import signal
 import sys
 import time
+import warnings
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +33,7 @@ from emulator import Account, Attempt, Emulator, Outcome, Push
 from errors import StoreUnavailable
 from storage.base import Storage
 from storage.records import Login, User
+from tests.canaries import CANARIES
 from tickets import Ticket
 from wechat.callback import Mode
 
@@ -318,6 +321,7 @@ class Child:
         self.process: asyncio.subprocess.Process | None = None
         self.output = ""
         self._reading: list[asyncio.Task[None]] = []
+        CANARIES.listen(lambda: self.output)
 
     @classmethod
     def serving(cls, settings: Path) -> Child:
@@ -438,6 +442,13 @@ class Wire:
             return True
         except TimeoutError:
             return False
+
+
+def collect_what_is_left() -> None:
+    """Sockets that nobody closed, without the warning that would fail whichever test comes later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def document(response: HTTPResponse) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from tests.canaries import CANARIES
 from tests.certificate import self_signed
 from tests.ports import free_port
 
@@ -54,11 +55,15 @@ class Node:
         self.settings.write_text(yaml.safe_dump(dict(settings), allow_unicode=True))
         self.change_server(port=self.port)
         self.log = folder / "server.log"
+        CANARIES.listen(self._logged)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def _logged(self) -> str:
+        return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
     def change_server(self, **values: Any) -> None:
         """Puts these into the settings' `server` section."""
@@ -136,6 +141,7 @@ class Nginx:
         self_signed(self._folder)
         (folder / "saoma.conf").write_text(self._site(nodes))
         (folder / "nginx.conf").write_text(self._main())
+        CANARIES.listen(lambda: self.logged)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
