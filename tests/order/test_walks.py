@@ -70,6 +70,16 @@ def test_not_me_wins_over_a_repeated_exchange():
         assert not alive, (path, *map(str, site.history.operations))
 
 
+@pytest.mark.parametrize("act", ["not_me", "sign_out"])
+def test_what_ends_a_login_wins_while_its_ticket_expires(act):
+    """What is over by now is not taken back any more, and the exchange may have begun before."""
+    ticket = "wechat"
+    before = [Act("issue", "own", ticket), Act("scan", "Anna", ticket), Act("wait", "299.5")]
+    program = Program(before, [Act("exchange", "own", ticket), Act(act, "Anna", ticket), Act("wait", "1")])
+    for path, site in some_orders(program, 1000):
+        assert not (wrong := violations(site.history.operations)), (path, wrong)
+
+
 def test_many_orders_by_chance():
     for seed in range(WALKS):
         program, path, wrong = walk(seed)
