@@ -241,12 +241,13 @@ async def flood(port: int, process_id: int, mutator: Mutator) -> None:
             answers.add(shown(await wire.answer()))
             seconds.append(time.perf_counter() - started)
             assert len(answers) == 1, (request[:2000], answers)
-    grown += resident(process_id)
+    size = resident(process_id)
+    grown += size
     ((status, body, headers),) = answers
     assert (status, body) == (403, b"")
     assert "content-type" not in {name.lower() for name, _ in headers}
     middle, *_, last = (1000 * cut for cut in statistics.quantiles(seconds, n=100)[49::49])
-    print(f"{CASES} refused, median {middle:.1f} ms, p99 {last:.1f} ms, memory {grown:+.1f} MB")
+    print(f"{CASES} refused, median {middle:.1f} ms, p99 {last:.1f} ms, memory {size:.1f} MB ({grown:+.1f})")
     assert middle < 100
     assert grown < 20
 
