@@ -17,7 +17,7 @@ from tests.order.walks import Program, every_order, some_orders, walk
 
 ALL = os.environ.get("SAOMA_ORDERS") == "all"
 SOME = 8  # orders of each pair, where not all are asked for
-WALKS = int(os.environ.get("SAOMA_WALKS", "10000"))
+WALKS = int(os.environ.get("SAOMA_WALKS", "6000"))
 
 STAGES = ("WAITING", "SCANNED", "CONFIRMED", "CONSUMED")
 WAYS = {  # what leads from one stage to the next
