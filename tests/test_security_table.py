@@ -1,4 +1,4 @@
-"""The table of docs/security-rules.md: each rule is there, and each test that it names."""
+"""The tables of docs/security-rules.md and docs/asvs.md: each rule is there, and each test that they name."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ def test_every_named_test_exists():
     names = [name for tests, _ in rows().values() for name in tests]
     assert len(names) == len(set(names))
     assert [name for name in names if not exists(name)] == []
+
+
+def test_every_file_and_test_that_asvs_names_exists():
+    text = (ROOT / "docs" / "asvs.md").read_text("utf-8")
+    names = re.findall(r"`(\w[\w.-]*/[\w./-]+(?:::\w+)?)`", text)
+    assert len(names) > 100
+    missing = [name for name in names if not (exists(name) if "::" in name else (ROOT / name).is_file())]
+    assert missing == []
 
 
 @pytest.mark.parametrize(
