@@ -123,6 +123,9 @@ CREATE INDEX known_browsers_by_end ON known_browsers (expires_at);
     """
 ALTER TABLE tickets ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tickets ADD COLUMN wrong_numbers INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX sessions_alive ON sessions (expires_at) WHERE revoked = 0;
+DROP INDEX logins_by_time;
+CREATE INDEX logins_by_time ON logins (at, method, result);
 """,
 )
 SCHEMA_VERSION = len(_VERSIONS)
@@ -138,9 +141,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
-        raise StoreTooNew(
-            f"{path} has schema version {version}; this saoma knows version {SCHEMA_VERSION}."
-        )
+        raise StoreTooNew(f"{path} has schema version {version}; this saoma knows version {SCHEMA_VERSION}.")
     if version == SCHEMA_VERSION:
         return
     kept = _keep_copy(connection, path, version) if version else None

@@ -308,20 +308,30 @@ async def test_store_that_hangs_is_unavailable_in_time(tmp_path: Path) -> None:
     await storage.close()
 
 
-async def test_one_persons_lines_are_found_without_reading_all(tmp_path: Path, statements: list[str]) -> None:
+async def test_index_answers_what_would_else_read_a_table(tmp_path: Path, statements: list[str]) -> None:
+    """With a million people logins would wait for seconds behind each of these."""
     storage = sqlite.open(tmp_path / "saoma.db")
     await append(storage, "1", user_id="me")
+    statements.clear()
 
     async def work(transaction: Transaction) -> list[str]:
         page = await transaction.logins.find(LoginFilter(user_id="me"))
-        return [line.id for line in (*page.logins, *await transaction.logins.newest(user_id="me"))]
+        lines = (*page.logins, *await transaction.logins.newest(user_id="me"))
+        await transaction.logins.tally(since=0, until=NOW)
+        await transaction.sessions.count(now=NOW)
+        return [line.id for line in lines]
 
     assert await storage.transact(work) == ["1", "1"]
     await storage.close()
-    asked = [statement for statement in statements if "FROM logins" in statement]
-    assert len(asked) == 2
     with contextlib.closing(sqlite3.connect(tmp_path / "saoma.db")) as connection:
-        for statement in asked:
-            explained = connection.execute(f"EXPLAIN QUERY PLAN {statement.replace('Inf', '9e999')}")
-            plan = " ".join(row[3] for row in explained)
-            assert "INDEX logins_by_user (user_id=?" in plan
+        plans = [
+            connection.execute(f"EXPLAIN QUERY PLAN {statement.replace('Inf', '9e999')}").fetchone()[3]
+            for statement in statements
+            if "FROM logins" in statement or "FROM sessions" in statement
+        ]
+    assert plans == [
+        "SEARCH logins USING INDEX logins_by_user (user_id=? AND at<?)",
+        "SEARCH logins USING INDEX logins_by_user (user_id=? AND at<?)",
+        "SEARCH logins USING COVERING INDEX logins_by_time (at>? AND at<?)",
+        "SEARCH sessions USING INDEX sessions_alive (expires_at>?)",
+    ]
