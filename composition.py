@@ -21,6 +21,7 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 
 import background
+import collector
 from app.keys import RemoteKeys
 from app.token import PUBLIC_KEY_ALGORITHMS, Keys, Policy, algorithms_of, import_key
 from broker.base import Broker
@@ -49,6 +50,7 @@ from flows.session_memory import SessionMemory
 from flows.signing import Signer
 from flows.sweeper import PAUSE_SECONDS, Sweeper
 from flows.tickets import TicketDesk
+from flows.watch import Waiters
 from handlers import ROOT, make_application
 from handlers.control import make_control
 from handlers.metrics import make_metrics
@@ -69,6 +71,7 @@ from wechat.callback import Gate, Mode
 from wechat.client import WechatClient
 from wechat.crypto import MessageCrypto
 
+FEW_WAITING = 200  # so few are looked through in a moment by Python's collector
 DRAIN_SECONDS = 6.0
 MAX_OUTBOUND = 100  # calls to WeChat and for keys at once; relay and pictures have their own
 
@@ -146,6 +149,7 @@ class Server:
             access_tokens=AccessTokens(self.context, client),
             gate=gate,
             outbox=self._outbox,
+            waiters=Waiters(self.context),
             deliveries=deliveries,
             platform_state=platform_state,
             app_login=self._app_login(),
@@ -258,6 +262,8 @@ class Server:
                     await self._signer.reseal()
             except StoreUnavailable:
                 log.warning("the store did not answer the sweep; nothing depends on it")
+            if self.broker.waiting < FEW_WAITING:
+                collector.look_at_all()
             await asyncio.sleep(PAUSE_SECONDS)
 
 

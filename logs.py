@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,17 @@ class OneLine(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        self._second, self._shown = 0, ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """As usual, but worked out once a second."""
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._shown = (
+                second,
+                time.strftime(self.default_time_format, time.localtime(second)),
+            )
+        return f"{self._shown},{int(record.msecs):03d}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         request = request_id.get()
@@ -46,6 +58,8 @@ class Json(logging.Formatter):
 
 
 def _escaped(text: str) -> str:
+    if text.isprintable():  # nearly always, and looked at as a whole
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
@@ -54,6 +68,9 @@ def _escaped(text: str) -> str:
 
 def set_up(level: int = logging.INFO, kind: str = "text") -> None:
     """Logs to standard error; `kind` is "text" or "json"."""
+    # Of what no line of ours shows nothing is found out (Python's logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Json() if kind == "json" else OneLine())
     logging.basicConfig(level=level, handlers=[handler], force=True)

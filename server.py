@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tornado.netutil import bind_sockets
 
+import collector
 import config
 import logs
 from composition import Server, open_storage
@@ -43,6 +44,7 @@ async def run(settings: Settings) -> None:
         await storage.close()
         raise
     told = _told_to_stop()
+    collector.install()
     server.start()
     log.info("serving %s (listening on %s:%d)", server.base_url, settings.server.address, server.port)
     for warning in settings.warnings:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -46,12 +47,12 @@ class Texts:
         Values are filled in last and never read again, so that one with braces in it stays what it is.
         """
         translated = self._translations.gettext(message) if message else ""
+        if not values:
+            return translated
         return _PLACEHOLDER.sub(lambda found: str(values.get(found[1], found[0])), translated)
 
     def time(self, unix_seconds: float, timezone: str) -> str:
-        zone = ZoneInfo(timezone)
-        moment = datetime.fromtimestamp(unix_seconds, zone)
-        return format_datetime(moment, "medium", tzinfo=zone, locale=self._locale)
+        return _time(int(unix_seconds), timezone, self._locale)
 
 
 class Catalogues:
@@ -66,6 +67,7 @@ class Catalogues:
             for tag, translation in everything.items()
         }
         self.default = self._texts.get(DEFAULT_LANGUAGE, self._texts[ENGLISH])
+        self._chosen = lru_cache(maxsize=256)(self._choose)  # browsers send the same few headers
 
     @classmethod
     def load(cls, directory: Path) -> Catalogues:
@@ -86,7 +88,12 @@ class Catalogues:
 
         Both values come from strangers: whatever makes no sense is passed over.
         """
-        for tag in ((requested or "").strip(), *_preferences(accept_language or "")):
+        return self._chosen(
+            (requested or "")[: _LONGEST_HEADER + 1], (accept_language or "")[:_LONGEST_HEADER]
+        )
+
+    def _choose(self, requested: str, accept_language: str) -> Texts:
+        for tag in (requested.strip(), *_preferences(accept_language)):
             texts = self._nearest(tag)
             if texts is not None:
                 return texts
@@ -106,6 +113,13 @@ class Catalogues:
         return next(related, None)
 
 
+@lru_cache(maxsize=64)  # many logins are told of in one second
+def _time(unix_seconds: int, timezone: str, locale: Locale) -> str:
+    zone = ZoneInfo(timezone)
+    moment = datetime.fromtimestamp(unix_seconds, zone)
+    return format_datetime(moment, "medium", tzinfo=zone, locale=locale)
+
+
 def _own_name(translations: gettext.NullTranslations) -> str:
     _ = translations.gettext
     return _("English")
@@ -123,7 +137,7 @@ def _compile(file: Path) -> gettext.GNUTranslations:
 def _preferences(accept_language: str) -> list[str]:
     """The tags of an Accept-Language header that are welcome, the most welcome first."""
     weighted: list[tuple[float, str]] = []
-    for item in accept_language[:_LONGEST_HEADER].split(","):
+    for item in accept_language.split(","):
         tag, _, parameter = item.partition(";")
         weight = _weight(parameter)
         if weight > 0:

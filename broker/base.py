@@ -12,8 +12,12 @@ class Broker(ABC):
     """A wake-up says "look again", nothing else. Subscribe first, then read, and no change is missed."""
 
     @abstractmethod
-    async def subscribe(self, ticket_id: str, wake: Wake) -> Callable[[], None]:
-        """Calls `wake` on this loop after each publication; the returned function ends that."""
+    def subscribe(self, ticket_id: str, wake: Wake) -> None:
+        """Calls `wake` on this loop after each publication, until `unsubscribe`."""
+
+    @abstractmethod
+    def unsubscribe(self, ticket_id: str, wake: Wake) -> None:
+        """Ends one subscription of `wake`; does nothing where there is none."""
 
     @abstractmethod
     async def publish(self, ticket_id: str) -> None:

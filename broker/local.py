@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from broker import base
 from broker.base import Wake
 
 
 class LocalBroker(base.Broker):
     def __init__(self) -> None:
-        self._waiters: dict[str, list[Wake]] = {}
+        self._waiters: dict[str, tuple[Wake, ...]] = {}  # nearly always of one
         self._waiting = 0
 
-    async def subscribe(self, ticket_id: str, wake: Wake) -> Callable[[], None]:
-        self._waiters.setdefault(ticket_id, []).append(wake)
+    def subscribe(self, ticket_id: str, wake: Wake) -> None:
+        self._waiters[ticket_id] = (*self._waiters.get(ticket_id, ()), wake)
         self._waiting += 1
-        subscribed = True
 
-        def unsubscribe() -> None:
-            nonlocal subscribed
-            if not subscribed:
-                return
-            subscribed = False
-            self._waiting -= 1
-            waiters = self._waiters[ticket_id]
-            waiters.remove(wake)
-            if not waiters:
-                del self._waiters[ticket_id]
-
-        return unsubscribe
+    def unsubscribe(self, ticket_id: str, wake: Wake) -> None:
+        waiters = list(self._waiters.get(ticket_id, ()))
+        if wake not in waiters:
+            return
+        waiters.remove(wake)
+        self._waiting -= 1
+        if waiters:
+            self._waiters[ticket_id] = tuple(waiters)
+        else:
+            del self._waiters[ticket_id]
 
     async def publish(self, ticket_id: str) -> None:
-        for wake in tuple(self._waiters.get(ticket_id, ())):
+        for wake in self._waiters.get(ticket_id, ()):
             wake()
 
     def wake_all(self) -> None:
         """Everybody looks again."""
         for waiters in tuple(self._waiters.values()):
-            for wake in tuple(waiters):
+            for wake in waiters:
                 wake()
 
     @property

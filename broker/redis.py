@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -44,8 +44,11 @@ class RedisBroker(base.Broker):
     async def stop(self) -> None:
         await background.end(self._tasks)
 
-    async def subscribe(self, ticket_id: str, wake: Wake) -> Callable[[], None]:
-        return await self._local.subscribe(ticket_id, wake)
+    def subscribe(self, ticket_id: str, wake: Wake) -> None:
+        self._local.subscribe(ticket_id, wake)
+
+    def unsubscribe(self, ticket_id: str, wake: Wake) -> None:
+        self._local.unsubscribe(ticket_id, wake)
 
     async def publish(self, ticket_id: str) -> None:
         await self._local.publish(ticket_id)  # our own need no Redis

@@ -61,6 +61,8 @@ async def announce_update(
     transaction: Transaction, context: Context, before: User, after: User, *, cause: str
 ) -> None:
     """What of the person is other than the sites were told, if anything is."""
+    if not listening(context, "user.updated"):
+        return
     changed = [
         name
         for name in ("name", "picture", "blocked", "unionid", "previous_ids")

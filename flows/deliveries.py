@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
+from errors import StoreUnavailable
 from flows.code_pool import ID_BYTES
 from flows.context import Context
 from flows.follow import followed, unfollowed
@@ -22,6 +24,7 @@ from wechat.replies import SUCCESS, text_reply
 
 # WeChat redelivers within about 15 s; a delivery is fresh for the window on both sides of now.
 MARK_SECONDS = 600.0
+ANSWER_SECONDS = 4.5  # WeChat waits for 5
 NOTE_PAUSE = 600.0  # seconds between two log lines about deliveries of another time
 
 log = logging.getLogger("saoma.deliveries")
@@ -36,6 +39,10 @@ class Posted:
     query: str
     body: bytes
     content_type: str
+
+
+class _GivenUp(Exception):
+    """Whoever had it in hand was stopped."""
 
 
 class Deliveries:
@@ -55,7 +62,7 @@ class Deliveries:
         self._messenger = messenger
         self._relay = relay
         self._noted_at = float("-inf")
-        self._running: dict[str, asyncio.Task[bytes]] = {}
+        self._running: dict[str, asyncio.Future[bytes]] = {}
         self.last_at = 0.0  # Unix seconds of the newest delivery that was WeChat's; 0: none came yet
         self._keep = max(MARK_SECONDS, 2 * gate.window + 60)
 
@@ -70,14 +77,22 @@ class Deliveries:
             self._note_time(posted.query)
             raise
         self.last_at = self._context.now()
-        if self._gate.mode is Mode.PLAIN:
-            await self._require_first_body(delivery, posted.body)
         key = delivery.message.delivery_key
         running = self._running.get(key)
-        if running is None:
-            running = self._running[key] = asyncio.create_task(self._handle(key, delivery, posted))
-            running.add_done_callback(lambda task: self._done(key, task))
-        return await asyncio.shield(running)
+        if running is not None:
+            await self._context.storage.transact(
+                lambda transaction: self._require_first_body(transaction, delivery, posted.body)
+            )
+            with suppress(Refused, _GivenUp):  # the other one; this one is judged by itself
+                return await asyncio.shield(running)
+        answer = self._running[key] = asyncio.get_running_loop().create_future()
+        handling = self._run(key, delivery, posted, answer)
+        if self._relay is None:
+            return await handling
+        try:  # the backend may take its time, and then it is done all the same
+            return await asyncio.wait_for(asyncio.shield(handling), ANSWER_SECONDS)
+        except TimeoutError:
+            raise StoreUnavailable from None
 
     def _note_time(self, query: str) -> None:
         """Once in a while: anybody may send an old delivery again."""
@@ -96,29 +111,43 @@ class Deliveries:
         if self._running:
             await asyncio.wait(self._running.values(), timeout=seconds)
 
-    def _done(self, key: str, task: asyncio.Task[bytes]) -> None:
-        del self._running[key]
-        if not task.cancelled():
-            task.exception()  # whoever waited has been told, or has gone
+    async def _run(
+        self, key: str, delivery: Delivery, posted: Posted, answer: asyncio.Future[bytes]
+    ) -> bytes:
+        """Handles it; the answer is for whoever else asks meanwhile too."""
+        try:
+            reply = await self._handle(key, delivery, posted)
+        except BaseException as error:
+            answer.set_exception(error if isinstance(error, Exception) else _GivenUp())
+            answer.exception()  # there may be nobody else to be told
+            raise
+        else:
+            answer.set_result(reply)
+            return reply
+        finally:
+            if self._running.get(key) is answer:
+                del self._running[key]
 
-    async def _require_first_body(self, delivery: Delivery, body: bytes) -> None:
+    async def _require_first_body(self, transaction: Transaction, delivery: Delivery, body: bytes) -> None:
         """Plain mode's signature covers no body, so one signature may bring only one (security rule 6)."""
+        if self._gate.mode is not Mode.PLAIN:
+            return
         expires_at = self._context.now() + self._keep
-
-        async def work(transaction: Transaction) -> bool:
-            body_hash = hashlib.sha256(body).digest()
-            return await transaction.deliveries.bind(delivery.signature, body_hash, expires_at=expires_at)
-
-        if not await self._context.storage.transact(work):
+        body_hash = hashlib.sha256(body).digest()
+        if not await transaction.deliveries.bind(delivery.signature, body_hash, expires_at=expires_at):
             raise Refused
 
     async def _handle(self, key: str, delivery: Delivery, posted: Posted) -> bytes:
         context, message = self._context, delivery.message
         relay = None if _is_login(message) else self._relay
-        if relay is None and message.action in (Action.MESSAGE, Action.OTHER_EVENT):
+        nothing_to_do = relay is None and message.action in (Action.MESSAGE, Action.OTHER_EVENT)
+        if nothing_to_do and self._gate.mode is not Mode.PLAIN:
             return SUCCESS
 
         async def work(transaction: Transaction) -> tuple[bytes, Outcome | None]:
+            await self._require_first_body(transaction, delivery, posted.body)
+            if nothing_to_do:
+                return SUCCESS, None
             known = await transaction.deliveries.reply_to(key, now=context.now())
             if known is not None:
                 return known, None

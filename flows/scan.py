@@ -130,6 +130,8 @@ def _described(context: Context, texts: Texts, ticket: Ticket, at: float) -> lis
 
 def plain(value: str) -> str:
     """Without `<`, `>`, and the control and format characters that could turn a text's direction."""
+    if value.isascii() and value.isprintable() and "<" not in value and ">" not in value:
+        return value
     return "".join(
         character
         for character in value

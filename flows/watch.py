@@ -1,26 +1,27 @@
 """Waiting: one flow behind WebSocket, long poll and plain poll.
 
 A waiter subscribes first and then reads, reads again on every wake, and knows itself when the ticket ends:
-no change is missed, and none is believed before the store has said it.
+no change is missed, and none is believed before the store has said it. Thousands wait at once, so that none
+has a task, a timer or a closure of its own: one wheel turns for all, and those that must look again at the
+same time are read together.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from errors import StoreUnavailable, TicketUnknown
+from errors import StoreUnavailable
 from flows.context import Context
-from flows.tickets import held_ticket
 from storage.base import Transaction
 from storage.records import User
 from tickets import FINAL, State
+from wheel import Wheel
 
 RETRY_SECONDS = 1.0  # until the store is asked again after it did not answer
-
-log = logging.getLogger("saoma.waiting")
+MAX_TOGETHER = 100  # read in one piece of work; bounds how long the others wait for theirs
 
 # Nothing personal before somebody has scanned (security rule 2).
 _NAMED = frozenset({State.SCANNED, State.CONFIRMED, State.CONSUMED})
@@ -39,122 +40,191 @@ class View:
 INVALID = View(State.INVALID)
 
 
+class Listener(Protocol):
+    """Whom a watch tells. Called by the loop; must not raise."""
+
+    def told(self, seen: View) -> None:
+        """The state on arrival, and then each other state that the ticket enters."""
+
+    def store_is_away(self) -> None:
+        """The state on arrival could not be read: nothing will be told."""
+
+
 async def view(context: Context, ticket_id: str, secret: str) -> View:
     """The ticket now; INVALID for unknown, expired and for everybody without the secret."""
+    (seen,) = await _views(context, [(ticket_id, secret)])
+    return seen
 
-    async def work(transaction: Transaction) -> View:
-        now = context.now()
-        try:
-            ticket = await held_ticket(transaction, ticket_id, secret, now)
-        except TicketUnknown:
-            return INVALID
-        named = ticket.state in _NAMED
-        user = await transaction.users.get(ticket.user_id) if named else None
-        return View(ticket.state, user, ticket.expires_at - now, ticket.shown_number)
+
+async def _views(context: Context, asked: Sequence[tuple[str, str]]) -> list[View]:
+    """Of each ticket with the secret that was brought. Raises StoreUnavailable."""
+
+    async def work(transaction: Transaction) -> list[View]:
+        now, seen = context.now(), []
+        found = await transaction.tickets.get_many([ticket_id for ticket_id, _ in asked], now=now)
+        for ticket_id, secret in asked:
+            ticket = found.get(ticket_id)
+            if ticket is None or not ticket.held_by(secret):
+                seen.append(INVALID)
+                continue
+            user = await transaction.users.get(ticket.user_id) if ticket.state in _NAMED else None
+            seen.append(View(ticket.state, user, ticket.expires_at - now, ticket.shown_number))
+        return seen
 
     return await context.storage.transact(work)
 
 
-class Watch:
-    """One waiter on one ticket: `tell` gets the state on opening and then each other state it enters."""
+class Waiters:
+    """All who wait in this process."""
 
-    def __init__(self, context: Context, ticket_id: str, secret: str, tell: Callable[[View], None]) -> None:
-        self._context = context
-        self._ticket_id = ticket_id
-        self._secret = secret
-        self._tell = tell
-        self._told: State | None = None
-        self._unsubscribe: Callable[[], None] | None = None
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._wheel: Wheel | None = None
+        self._looking: dict[Watch, None] = {}  # those that must be read, in their order
         self._reading: asyncio.Task[None] | None = None
-        self._opening = True
-        self._woken = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
 
-    async def open(self) -> None:
-        """Subscribes and tells the state now. Raises StoreUnavailable."""
-        self._unsubscribe = await self._context.broker.subscribe(self._ticket_id, self._wake)
-        try:
-            self._tell_if_new(await view(self._context, self._ticket_id, self._secret))
-        except BaseException:
-            self.close()
-            raise
-        self._opening = False
-        if self._woken:
-            self._wake()
+    @property
+    def wheel(self) -> Wheel:
+        """Needs a running loop."""
+        if self._wheel is None:
+            self._wheel = Wheel()
+        return self._wheel
 
-    def close(self) -> None:
-        """Ends the waiting; nothing is told afterwards."""
-        self._closed = True
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _wake(self) -> None:
-        if self._opening or self._reading is not None:
-            # What is being read may be older than this wake, and no second read may overtake it.
-            self._woken = True
-        elif not self._closed:
+    def look(self, watch: Watch) -> None:
+        """Reads for it soon. What is being read for it already may be older than this call."""
+        self._looking[watch] = None
+        if self._reading is None:
             self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         try:
-            self._woken = True
-            while self._woken and not self._closed:
-                self._woken = False
-                seen = await view(self._context, self._ticket_id, self._secret)
-                self._tell_if_new(seen)
-        except StoreUnavailable:
-            self._wake_in(RETRY_SECONDS)
+            while self._looking:
+                together = [watch for watch, _ in zip(self._looking, range(MAX_TOGETHER), strict=False)]
+                for watch in together:
+                    del self._looking[watch]
+                try:
+                    seen = await _views(self.context, [watch.asked for watch in together])
+                except StoreUnavailable:
+                    for watch in together:
+                        watch.unread()
+                else:
+                    for watch, one in zip(together, seen, strict=True):
+                        watch.read(one)
         finally:
             self._reading = None
 
-    def _tell_if_new(self, seen: View) -> None:
+
+class Watch:
+    """One waiter on one ticket."""
+
+    __slots__ = ("_closed", "_listener", "_slot", "_told", "_waiters", "asked")
+
+    def __init__(self, waiters: Waiters, ticket_id: str, secret: str, listener: Listener) -> None:
+        self._waiters = waiters
+        self.asked = (ticket_id, secret)
+        self._listener = listener
+        self._told: State | None = None
+        self._slot: int | None = None  # of the wheel
+        self._closed = False
+
+    def open(self) -> None:
+        """Subscribes; the listener is told from now on."""
+        self._waiters.context.broker.subscribe(self.asked[0], self)
+        self._waiters.look(self)
+
+    def close(self) -> None:
+        """Ends the waiting; nothing is told afterwards."""
+        if not self._closed:
+            self._closed = True
+            self._waiters.context.broker.unsubscribe(self.asked[0], self)
+            self._wake_in(None)
+
+    def __call__(self) -> None:
+        """The broker's wake."""
+        if not self._closed:
+            self._waiters.look(self)
+
+    def due(self) -> None:
+        """The ticket has come to its end, or the store is to be asked again."""
+        self._slot = None
+        self()
+
+    def read(self, seen: View) -> None:
         if self._closed:
             return
         if seen.state in FINAL:
             self.close()
         else:
             self._wake_in(seen.expires_in)
-        if seen.state != self._told:
+        if seen.state is not self._told:
             self._told = seen.state
-            self._tell(seen)
+            self._listener.told(seen)
 
-    def _wake_in(self, seconds: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._closed:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._wake)
+    def unread(self) -> None:
+        """The store did not answer."""
+        if self._closed:
+            return
+        if self._told is None:
+            self.close()
+            self._listener.store_is_away()
+        else:
+            self._wake_in(RETRY_SECONDS)
+
+    def _wake_in(self, seconds: float | None) -> None:
+        wheel = self._waiters.wheel
+        if self._slot is not None:
+            wheel.discard(self, self._slot)
+        self._slot = None if seconds is None else wheel.add(self, seconds)
 
 
-async def next_view(
-    context: Context, ticket_id: str, secret: str, known: State | None, seconds: float
-) -> View:
-    """Long poll: the first state other than `known`, or the state after `seconds`.
+class Poll:
+    """A long poll: one answer, the first state other than `known`, or the state after some seconds.
 
     `known` None: other than the one on arrival. Final states, INVALID among them, are answered at once.
     """
-    latest = INVALID
-    changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def tell(seen: View) -> None:
-        nonlocal latest, known
-        latest = seen
-        if known is None:
-            known = seen.state
-        if (seen.state != known or seen.state in FINAL) and not changed.done():
-            changed.set_result(None)
+    __slots__ = ("_known", "_latest", "_over", "_slot", "_watch", "_wheel", "answer")
 
-    watch = Watch(context, ticket_id, secret, tell)
-    await watch.open()
-    try:
-        async with asyncio.timeout(seconds):
-            await changed
-    except TimeoutError:
-        pass
-    finally:
-        watch.close()
-    return latest
+    def __init__(
+        self, waiters: Waiters, ticket_id: str, secret: str, known: State | None, seconds: float
+    ) -> None:
+        """Needs a running loop. `answer` is the future of a View; StoreUnavailable where there is none."""
+        self.answer: asyncio.Future[View] = asyncio.get_running_loop().create_future()
+        self._known = known
+        self._latest: View | None = None
+        self._over = seconds <= 0
+        self._wheel = waiters.wheel
+        self._slot = None if self._over else self._wheel.add(self, seconds)
+        self._watch = Watch(waiters, ticket_id, secret, self)
+        self._watch.open()
+
+    def close(self) -> None:
+        """Whoever asked has gone, or has been answered."""
+        self._watch.close()
+        if self._slot is not None:
+            self._wheel.discard(self, self._slot)
+            self._slot = None
+        self.answer.cancel()
+
+    def told(self, seen: View) -> None:
+        self._latest = seen
+        if self._known is None:
+            self._known = seen.state
+        if self._over or seen.state is not self._known or seen.state in FINAL:
+            self._end(seen)
+
+    def store_is_away(self) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(StoreUnavailable())
+        self.close()
+
+    def due(self) -> None:
+        self._slot = None
+        self._over = True
+        if self._latest is not None:
+            self._end(self._latest)
+
+    def _end(self, seen: View) -> None:
+        if not self.answer.done():
+            self.answer.set_result(seen)
+        self.close()

@@ -63,12 +63,22 @@ def make_application(services: Services) -> Application:
     check = {**given, "cookie_names": names}
     return Application(
         [
-            # First, as they are asked for most.
+            # First those that are asked for most: the table is read from its top.
             (r"/api/authz/auth-request", authz.AuthRequest, check),
             (r"/api/authz/forward-auth", authz.ForwardAuth, check),
             (r"/oauth2/auth", authz.OAuth2Auth, check),
-            (r"/", pages.Home, given),
             (r"/login", pages.Login, given),
+            (r"/wechat/callback", callback.Callback, given),
+            (rf"/websocket/{NAME}", websocket.TicketSocket, given),
+            (r"/api/v1/tickets", tickets.Tickets, given),
+            (rf"/api/v1/tickets/{NAME}", tickets.Ticket, given),
+            (rf"/api/v1/tickets/{NAME}/qr\.(svg|png)", tickets.Picture, given),
+            (rf"/api/v1/tickets/{NAME}/exchange", tickets.Exchange, given),
+            (rf"/api/v1/tickets/{NAME}/abandon", tickets.Abandon, given),
+            (rf"/api/v1/tickets/{NAME}/scan", app.Scan, given),
+            (rf"/api/v1/tickets/{NAME}/confirm", app.Confirm, given),
+            (rf"/api/v1/tickets/{NAME}/cancel", app.Cancel, given),
+            (r"/", pages.Home, given),
             (r"/logout", pages.Logout, given),
             (r"/profile", pages.Profile, given),
             (account.ACCOUNT, account.Account, given),
@@ -94,16 +104,6 @@ def make_application(services: Services) -> Application:
             (rf"/s/{NAME}", pages.OpenApp, given),
             (rf"/not-me/{NAME}", pages.NotMe, given),
             (rf"/confirm/{NAME}", pages.Confirm, given),
-            (r"/wechat/callback", callback.Callback, given),
-            (rf"/websocket/{NAME}", websocket.TicketSocket, given),
-            (r"/api/v1/tickets", tickets.Tickets, given),
-            (rf"/api/v1/tickets/{NAME}", tickets.Ticket, given),
-            (rf"/api/v1/tickets/{NAME}/qr\.(svg|png)", tickets.Picture, given),
-            (rf"/api/v1/tickets/{NAME}/exchange", tickets.Exchange, given),
-            (rf"/api/v1/tickets/{NAME}/abandon", tickets.Abandon, given),
-            (rf"/api/v1/tickets/{NAME}/scan", app.Scan, given),
-            (rf"/api/v1/tickets/{NAME}/confirm", app.Confirm, given),
-            (rf"/api/v1/tickets/{NAME}/cancel", app.Cancel, given),
             (r"/api/v1/me", sessions.Me, given),
             (r"/api/v1/sessions/current/revoke", sessions.RevokeCurrent, given),
             (r"/api/v1/wechat/access_token", wechat_api.AccessToken, given),
@@ -134,8 +134,6 @@ def make_application(services: Services) -> Application:
         xsrf_cookie_name=names.xsrf,
         xsrf_cookie_kwargs={"httponly": True, "secure": services.secure, "samesite": "Lax", "path": "/"},
         websocket_max_message_size=limits.frame_bytes,
-        websocket_ping_interval=limits.ping_seconds,
-        websocket_ping_timeout=min(limits.pong_seconds, limits.ping_seconds),
     )
 
 

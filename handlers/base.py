@@ -7,7 +7,8 @@ import binascii
 import http
 import json
 import logging
-import secrets
+import random
+from functools import cached_property, lru_cache
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from flows.confirm import KNOWN_SECONDS
 from flows.context import Context
 from flows.exchange import Collected
 from flows.sessions import Current
+from handlers import cookies
 from handlers.cookies import MAX_TICKETS, CookieNames, session_values
 from handlers.device import names_of
 from handlers.services import Services
@@ -29,6 +31,8 @@ from storage.records import User
 from tickets import Device
 from tickets.ticket import EXCHANGE_REPEAT_SECONDS, EXTENSION_SECONDS
 from translations import Texts
+
+_chance = random.Random()  # request ids are names, not secrets
 
 log = logging.getLogger("saoma.web")
 
@@ -55,7 +59,7 @@ class BaseHandler(RequestHandler):
 
     def initialize(self, services: Services) -> None:
         self.services = services
-        self.request_id = secrets.token_hex(8)
+        self.request_id = f"{_chance.getrandbits(64):016x}"
         self.set_own_headers()
 
     @property
@@ -97,7 +101,7 @@ class BaseHandler(RequestHandler):
     def client_address(self) -> str:
         return self.services.peers.address_of(self.request)
 
-    @property
+    @cached_property
     def device(self) -> Device:
         browser, system = names_of(self.request.headers.get("User-Agent", ""))
         return Device(browser, system, self.client_address)
@@ -132,6 +136,14 @@ class BaseHandler(RequestHandler):
         Basic and the like do not count: browsers repeat them by themselves.
         """
         return bool(self.authorization("Bearer") or self.authorization("Ticket"))
+
+    def get_cookie(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        """The last value of that name. None of ours is quoted, so that Tornado's parser has nothing to do."""
+        return self.sent_cookies.get(name, default)
+
+    @property
+    def sent_cookies(self) -> dict[str, str]:
+        return dict(cookies.sent(self.request.headers.get_list("Cookie")))
 
     def session_cookies(self) -> tuple[str, ...]:
         """More than one where another host below `session.cookie_domain` has set one."""
@@ -202,7 +214,7 @@ class BaseHandler(RequestHandler):
         Beyond eight the oldest tickets' cookies are taken back.
         """
         names = self.cookie_names
-        others = [known for known in names.ticket_ids(self.cookies) if known != ticket_id]
+        others = [known for known in names.ticket_ids(self.sent_cookies) if known != ticket_id]
         for old in others[: max(0, len(others) + 1 - MAX_TICKETS)]:
             self.drop_cookie(names.ticket(old))
         self.put_cookie(names.ticket(ticket_id), secret, seconds + GRACE_SECONDS)
@@ -223,7 +235,7 @@ class BaseHandler(RequestHandler):
 
     def held_tickets(self) -> list[tuple[str, str]]:
         """(id, secret) of this browser's tickets, the newest first."""
-        ids = self.cookie_names.ticket_ids(self.cookies)[-MAX_TICKETS:]
+        ids = self.cookie_names.ticket_ids(self.sent_cookies)[-MAX_TICKETS:]
         return [(known, self.ticket_secret(known)) for known in reversed(ids)]
 
     # How a person is shown.
@@ -318,11 +330,7 @@ class PageHandler(BaseHandler):
         `form_target`: origins that a form may lead to in the end; `framed_by`: the one origin whose pages may
         show this one in a frame.
         """
-        policy = POLICY.format(
-            socket=self.context.base_url.replace("http", "ws", 1),
-            form_target=f" {form_target}" if form_target else "",
-            framed_by=framed_by or "'none'",
-        )
+        policy = _policy(self.context.base_url, form_target, framed_by)
         self.set_header("Content-Security-Policy", policy)
         if framed_by:
             self.clear_header("X-Frame-Options")
@@ -371,6 +379,15 @@ class NotFound(_Nowhere, PageHandler):
 
 class ApiNotFound(_Nowhere, ApiHandler):
     """For programs: below /api/."""
+
+
+@lru_cache(maxsize=64)
+def _policy(base_url: str, form_target: str, framed_by: str) -> str:
+    return POLICY.format(
+        socket=base_url.replace("http", "ws", 1),
+        form_target=f" {form_target}" if form_target else "",
+        framed_by=framed_by or "'none'",
+    )
 
 
 def _cause(arguments: dict[str, Any]) -> BaseException | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 # The first that fits: Edge and Opera call themselves Chrome too, and Chrome calls itself Safari.
 _BROWSERS = (
     ("MicroMessenger/", "WeChat"),
@@ -26,8 +28,16 @@ _SYSTEMS = (
 PHONES = frozenset({"iPhone", "iPad", "HarmonyOS", "Android"})
 
 
+_LONGEST_USER_AGENT = 500  # browsers send far less; what lies beyond is not looked at
+
+
 def names_of(user_agent: str) -> tuple[str, str]:
     """The browser's and the system's name, each "" where it is not on our list."""
+    return _names_of(user_agent[:_LONGEST_USER_AGENT])
+
+
+@lru_cache(maxsize=256)
+def _names_of(user_agent: str) -> tuple[str, str]:
     return _first(_BROWSERS, user_agent), _first(_SYSTEMS, user_agent)
 
 

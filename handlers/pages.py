@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tornado.escape import xhtml_escape
+
 from config.values import origin_of
 from errors import (
     LoginRefused,
@@ -24,6 +26,7 @@ from flows.scan import site_name
 from flows.tickets import APP, Wish, app_link
 from handlers.base import PageHandler
 from handlers.device import PHONES
+from handlers.skeletons import mark
 from storage.records import Link, User
 from tickets import State, Ticket
 from translations import Texts
@@ -38,7 +41,7 @@ class _ShownTicket:
     id: str  # "" while there is none
     state: str
     method: str
-    expires_in: int
+    expires_in: int | str
     interval: float
     number: int = 0  # for the phone to send; 0: none
 
@@ -168,24 +171,54 @@ class Login(SitePage):
         self._render(wish, ticket=shown, reason=error.code, **self._links(wish.method, "", shown.id))
 
     async def _show_code(self, wish: Wish, ticket: Ticket, *, not_yet: bool = False) -> None:
+        code_svg = "" if self._on_phone else await self.services.drawing.svg(ticket.code)
+        left = int(ticket.expires_at - self.context.now())
+        if ticket.state is State.WAITING and not not_yet:
+            self._fill_in(wish, ticket, left, code_svg)
+            return
+        interval = self.context.settings.ticket.interval
         self._render(
             wish,
-            ticket=_ShownTicket(
-                ticket.id,
-                ticket.state,
-                ticket.method,
-                int(ticket.expires_at - self.context.now()),
-                self.context.settings.ticket.interval,
-                ticket.shown_number,
-            ),
-            code_svg="" if self._on_phone else await self.services.drawing.svg(ticket.code),
+            ticket=_ShownTicket(ticket.id, ticket.state, ticket.method, left, interval, ticket.shown_number),
+            code_svg=code_svg,
             not_yet=not_yet,
             **self._links(ticket.method, ticket.code, ticket.id),
         )
 
+    def _fill_in(self, wish: Wish, ticket: Ticket, left: int, code_svg: str) -> None:
+        """The page of a code that nobody has scanned, which is what most visitors get."""
+
+        def render() -> bytes:
+            interval = self.context.settings.ticket.interval
+            shown = _ShownTicket(mark("id"), ticket.state, ticket.method, mark("left"), interval)
+            namespace = self._namespace(
+                wish,
+                ticket=shown,
+                code_svg=mark("svg"),
+                xsrf=mark("xsrf"),
+                xsrf_form_html=lambda: f'<input type="hidden" name="_xsrf" value="{mark("xsrf")}">',
+                **self._links(ticket.method, mark("code"), mark("id")),
+            )
+            return self.render_string("login.html", **namespace)
+
+        self._allow_form(wish)
+        kind = (wish.method, wish.next, ticket.method, self.texts().language, self._on_phone, self._in_wechat)
+        values = {
+            "id": ticket.id,
+            "left": str(left),
+            "svg": code_svg,
+            "code": xhtml_escape(ticket.code),
+            "xsrf": self.xsrf_token.decode("ascii"),
+        }
+        self.finish(self.services.skeletons.page(kind, render, values))
+
     @property
     def _on_phone(self) -> bool:
         return self.device.system in PHONES
+
+    @property
+    def _in_wechat(self) -> bool:
+        return self._on_phone and self.device.browser == "WeChat"
 
     def _links(self, method: str, code: str, ticket_id: str) -> dict[str, str | None]:
         """What leads on from the code. On a phone: nobody can photograph the screen they hold.
@@ -206,14 +239,20 @@ class Login(SitePage):
         self._render(wish, ticket=None, problem=self.texts()(error.message))
 
     def _render(self, wish: Wish, **shown: Any) -> None:
-        settings = self.context.settings
-        asking = site_of(settings, wish.next)
+        self._allow_form(wish)
+        self.render("login.html", **self._namespace(wish, xsrf=self.xsrf_token.decode("ascii"), **shown))
+
+    def _allow_form(self, wish: Wish) -> None:
+        asking = site_of(self.context.settings, wish.next)
         if asking is not None:
             # A form leads there in the end, over our own redirects, and browsers check each of them.
             self.set_policy(form_target=" ".join(dict.fromkeys(map(origin_of, asking.redirect_uris))))
+
+    def _namespace(self, wish: Wish, **shown: Any) -> dict[str, Any]:
+        settings = self.context.settings
+        asking = site_of(settings, wish.next)
         namespace = {
             "next": wish.next,
-            "xsrf": self.xsrf_token.decode("ascii"),
             "methods": self.services.desk.methods,
             "method": wish.method,
             "asking": asking.name if asking is not None else settings.site.name,
@@ -225,9 +264,9 @@ class Login(SitePage):
             "app_link": "",
             "picture_link": "",
             "on_phone": self._on_phone,
-            "in_wechat": self._on_phone and self.device.browser == "WeChat",
+            "in_wechat": self._in_wechat,
         }
-        self.render("login.html", **namespace | shown)
+        return namespace | shown
 
 
 class OpenApp(PageHandler):

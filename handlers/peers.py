@@ -5,8 +5,11 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Iterable
+from functools import lru_cache
 
 from tornado.httputil import HTTPServerRequest
+
+_LONGEST_ADDRESS = 45  # in text: of IPv6 with an IPv4 address at its end
 
 log = logging.getLogger("saoma.proxy")
 
@@ -67,6 +70,11 @@ class Peers:
 
 def _normal(address: str) -> str | None:
     """One spelling for one address; None for what is none. ::ffff:1.2.3.4 is how some call 1.2.3.4."""
+    return _spelled(address) if len(address) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=1024)
+def _spelled(address: str) -> str | None:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

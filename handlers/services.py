@@ -17,8 +17,10 @@ from flows.platform_state import PlatformState
 from flows.session_memory import SessionMemory
 from flows.signing import Signer
 from flows.tickets import TicketDesk
+from flows.watch import Waiters
 from handlers.cookies import CookieNames
 from handlers.peers import Peers
+from handlers.skeletons import Skeletons
 from wechat.callback import Gate
 
 
@@ -33,6 +35,7 @@ class Services:
     signer: Signer
     access_tokens: AccessTokens
     outbox: Outbox
+    waiters: Waiters
     own_hosts: frozenset[str]  # values of the Host header that are ours, in lower case
     gate: Gate | None = None  # None where WeChat is not set up
     deliveries: Deliveries | None = None
@@ -40,11 +43,12 @@ class Services:
     app_login: AppLogin | None = None  # None where the team's own app is not set up
     open_sockets: set[WebSocketHandler] = field(default_factory=set)  # of pages that wait
     demo: bool = False  # the codes lead to the emulated phone, so the page links to it
+    skeletons: Skeletons = field(default_factory=Skeletons)
+    secure: bool = field(init=False)  # whether browsers come by https
+    cookie_names: CookieNames = field(init=False)
 
-    @property
-    def secure(self) -> bool:
-        return self.context.base_url.startswith("https://")
-
-    @property
-    def cookie_names(self) -> CookieNames:
-        return CookieNames(self.secure, self.context.settings.session.cookie_domain)
+    def __post_init__(self) -> None:
+        secure = self.context.base_url.startswith("https://")
+        object.__setattr__(self, "secure", secure)
+        names = CookieNames(secure, self.context.settings.session.cookie_domain)
+        object.__setattr__(self, "cookie_names", names)

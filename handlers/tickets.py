@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import background
 from errors import BadRequest, TicketUnknown
 from flows import exchange, tickets, watch, widget
 from flows.redirects import MAX_LENGTH
 from flows.tickets import Wish
-from flows.watch import View
+from flows.watch import Poll, View
 from handlers.base import ApiHandler
 from handlers.sites import SiteHandler
 from tickets import API, BROWSER, WIDGET, State
@@ -75,21 +74,21 @@ class Tickets(SiteHandler):
 
 class Ticket(ApiHandler):
     held = True
-    _waiting: asyncio.Task[View] | None = None
-    _ending: asyncio.Task[None] | None = None
+    _poll: Poll | None = None
 
     async def get(self, ticket_id: str) -> None:
         """The state now, or with `wait` the next one (long poll)."""
         secret, wait, known = self.ticket_secret(ticket_id), self._wait(), self._known()
         if wait:
-            coming = watch.next_view(self.context, ticket_id, secret, known, wait)
-            self._waiting = asyncio.create_task(coming)
+            self._poll = Poll(self.services.waiters, ticket_id, secret, known, wait)
             try:
-                seen = await self._waiting
+                seen = await self._poll.answer
             except asyncio.CancelledError:
-                if self._waiting.cancelled():
+                if self._poll.answer.cancelled():
                     return  # the page has gone
                 raise
+            finally:
+                self._poll.close()
         else:
             seen = await watch.view(self.context, ticket_id, secret)
         if seen.state is State.INVALID:
@@ -97,8 +96,8 @@ class Ticket(ApiHandler):
         self.write_json(view_document(self, seen))
 
     def on_connection_close(self) -> None:
-        if self._waiting is not None:
-            self._ending = asyncio.create_task(background.end([self._waiting]))
+        if self._poll is not None:
+            self._poll.close()
 
     def _wait(self) -> float:
         raw = self.get_query_argument("wait", "0")

@@ -21,7 +21,7 @@ Whatever takes a user's id takes that of one who was merged away, too, and means
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -207,6 +207,11 @@ class Tickets(ABC):
 
     @abstractmethod
     async def get(self, ticket_id: str, *, now: float) -> Ticket | None: ...
+
+    async def get_many(self, ticket_ids: Iterable[str], *, now: float) -> dict[str, Ticket]:
+        """Those of the tickets that are there, by their ids."""
+        found = {ticket_id: await self.get(ticket_id, now=now) for ticket_id in ticket_ids}
+        return {ticket_id: ticket for ticket_id, ticket in found.items() if ticket is not None}
 
     @abstractmethod
     async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:

@@ -112,6 +112,12 @@ class RedisTickets(base.Tickets):
         raw = await _answered(self._client.get(_key(ticket_id)))
         return self._alive(ticket_id, raw, now)
 
+    async def get_many(self, ticket_ids: Iterable[str], *, now: float) -> dict[str, Ticket]:
+        ids = list(ticket_ids)
+        raws = await _answered(self._client.mget([_key(ticket_id) for ticket_id in ids])) if ids else []
+        found = {known: self._alive(known, raw, now) for known, raw in zip(ids, raws, strict=True)}
+        return {known: ticket for known, ticket in found.items() if ticket is not None}
+
     async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
         raw = self._read.get(ticket_id)
         if raw is None:

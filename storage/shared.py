@@ -55,6 +55,10 @@ class Shared(ABC):
     async def renew(self, names: Iterable[str]) -> None:
         """Once this has returned, nobody reads a mark of these names that was there before the call."""
 
+    def renewed_at_once(self, names: Iterable[str]) -> bool:
+        """Does the same where that takes no waiting; False, with nothing done, elsewhere."""
+        return False
+
 
 class LocalShared(Shared):
     """One process shares with nobody. `now` gives seconds."""
@@ -102,5 +106,12 @@ class LocalShared(Shared):
         return [known.get(name, "") for name in names]
 
     async def renew(self, names: Iterable[str]) -> None:
+        self._renew(names)
+
+    def renewed_at_once(self, names: Iterable[str]) -> bool:
+        self._renew(names)
+        return True
+
+    def _renew(self, names: Iterable[str]) -> None:
         self._renewals += 1
         self._marks.update(dict.fromkeys(names, str(self._renewals)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -86,17 +85,14 @@ class SqliteStorage(base.Storage):
         self._connection = connection
         self._path = path
         self._transaction = _Transaction(connection)
-        self._writer = Writer(connection)
+        self._writer = Writer(connection, TIMEOUT_SECONDS)
 
     async def transact(self, work: Callable[[base.Transaction], Awaitable[Result]]) -> Result:
         async def run() -> Result:
+            self._transaction.tickets.begin()
             return await work(self._transaction)
 
-        try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                result: Result = await self._writer.submit(run)
-        except TimeoutError as error:
-            raise StoreUnavailable from error
+        result: Result = await self._writer.submit(run)
         return result
 
     async def sweep(self, *, now: float) -> None:
@@ -188,7 +184,6 @@ class _Sessions(Collection, base.Sessions):
 
 class _Tickets(Collection, base.Tickets):
     _INSERT = insert("tickets", codec.TICKET_COLUMNS)
-    _UPDATE = f"UPDATE tickets SET {assignments(codec.TICKET_COLUMNS)} WHERE id = :id"  # noqa: S608
 
     async def create(self, ticket: Ticket) -> None:
         try:
@@ -196,9 +191,15 @@ class _Tickets(Collection, base.Tickets):
         except sqlite3.IntegrityError as error:
             raise ValueError("the id is taken") from error
 
+    def begin(self) -> None:
+        """A piece of work begins. What it reads and then updates is read once."""
+        self._read: Ticket | None = None
+
     async def get(self, ticket_id: str, *, now: float) -> Ticket | None:
-        row = self._one("SELECT * FROM tickets WHERE id = ? AND expires_at > ?", ticket_id, now)
-        return codec.ticket_of(row) if row else None
+        if self._read is None or self._read.id != ticket_id:
+            row = self._one("SELECT * FROM tickets WHERE id = ?", ticket_id)
+            self._read = codec.ticket_of(row) if row else None
+        return None if self._read is None or self._read.expired(now) else self._read
 
     async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
         ticket = await self.get(ticket_id, now=now)
@@ -206,7 +207,12 @@ class _Tickets(Collection, base.Tickets):
             raise TicketUnknown
         changed = change(ticket)
         if changed is not ticket:
-            self._execute(self._UPDATE, codec.ticket_row(changed))
+            before, after = codec.ticket_row(ticket), codec.ticket_row(changed)
+            new = {name: value for name, value in after.items() if value != before[name]}
+            if new:
+                statement = f"UPDATE tickets SET {assignments(new)} WHERE id = :ticket_id"  # noqa: S608
+                self._execute(statement, {**new, "ticket_id": ticket_id})
+            self._read = changed
         return changed
 
     async def pending_of_user(self, user_id: str, *, now: float) -> Sequence[Ticket]:
@@ -227,7 +233,11 @@ class _Deliveries(Collection, base.Deliveries):
         self._execute("INSERT OR IGNORE INTO deliveries VALUES (?, ?, ?)", (delivery_key, reply, expires_at))
 
     async def bind(self, signature: str, body_hash: bytes, *, expires_at: float) -> bool:
-        self._execute("INSERT OR IGNORE INTO signatures VALUES (?, ?, ?)", (signature, body_hash, expires_at))
+        new = self._execute(
+            "INSERT OR IGNORE INTO signatures VALUES (?, ?, ?)", (signature, body_hash, expires_at)
+        )
+        if new.rowcount:
+            return True
         row = self._one("SELECT body_hash FROM signatures WHERE signature = ?", signature)
         return row is not None and row["body_hash"] == body_hash
 

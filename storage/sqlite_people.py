@@ -14,19 +14,22 @@ class People(Collection, base.Users):
     async def upsert_identity(
         self, provider: str, subject: str, *, following: bool, event_at: float, new_id: str, now: float
     ) -> User:
-        known = self._user_of(provider, subject)
+        row = self._one(
+            "UPDATE identities SET following = ?, event_at = ?"
+            " WHERE provider = ? AND subject = ? AND event_at <= ? RETURNING user_id",
+            following,
+            event_at,
+            provider,
+            subject,
+            event_at,
+        )
+        known = row["user_id"] if row else self._user_of(provider, subject)  # newer already, or new
         if known is None:
             self._execute("INSERT INTO users (id, created_at) VALUES (?, ?)", (new_id, now))
             self._execute(
                 "INSERT INTO identities (provider, subject, user_id, following, event_at, created_at)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (provider, subject, new_id, following, event_at, now),
-            )
-        else:
-            self._execute(
-                "UPDATE identities SET following = ?, event_at = ?"
-                " WHERE provider = ? AND subject = ? AND event_at <= ?",
-                (following, event_at, provider, subject, event_at),
             )
         return self._require(known or new_id)
 

@@ -3,6 +3,8 @@
 One connection only: Debian 12's SQLite 3.40.1 can lose a WAL reset between two of them, and a single writer
 needs no second. Work is a coroutine that waits for nothing but its transaction, so the thread runs it to
 its end in one step. Work that takes long, a copy of the file, stands aside between its own steps.
+
+What a loop asks for in one of its turns is handed over together: waking the thread costs more than the work.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from errors import StoreUnavailable
+from wheel import Wheel
 
 Result = TypeVar("Result")
 Work = Callable[[], Coroutine[Any, Any, Any]]
@@ -32,28 +35,66 @@ _OF_THE_VALUES = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.Inte
 log = logging.getLogger("saoma.storage")
 
 
-@dataclass(slots=True)
+class _Caller:
+    """One loop, which asks and is answered."""
+
+    def __init__(self, put: Callable[[Sequence[_Asked]], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.wheel = Wheel()
+        self._put = put
+        self._asked: list[_Asked] = []  # in this turn of the loop
+
+    def ask(self, job: _Asked) -> None:
+        if not self._asked:
+            self.loop.call_soon(self.hand_over)
+        self._asked.append(job)
+
+    def settle(self, jobs: Sequence[_Asked]) -> None:
+        for job in jobs:
+            self.wheel.discard(job, job.slot)
+            if job.future.done():  # given up, or cancelled: the caller has gone
+                continue
+            if job.error is None:
+                job.future.set_result(job.result)
+            else:
+                job.future.set_exception(job.error)
+
+    def hand_over(self) -> None:
+        asked, self._asked = self._asked, []
+        self._put(asked)
+
+
+@dataclass(slots=True, eq=False)
 class _Asked:
-    loop: asyncio.AbstractEventLoop
+    caller: _Caller
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+    slot: int = 0  # of the caller's wheel
+
+    def due(self) -> None:
+        """The caller is told that there is no answer; the work may still be done."""
+        if not self.future.done():
+            self.future.set_exception(StoreUnavailable())
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class _Job(_Asked):
     work: Work
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class _AsideJob(_Asked):
     work: Aside
 
 
 class Writer:
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, timeout: float) -> None:
+        """`timeout`: seconds after which whoever has submitted work is told that the store is away."""
         self._connection = connection
-        self._jobs: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._timeout = timeout
+        self._callers = threading.local()  # each thread's one
+        self._jobs: queue.SimpleQueue[Sequence[_Asked] | None] = queue.SimpleQueue()
         self._asides: collections.deque[_AsideJob] = collections.deque()
         self._closed = False
         self._ended = False  # known to the thread alone
@@ -62,25 +103,33 @@ class Writer:
 
     def submit(self, work: Work) -> asyncio.Future[Any]:
         """A future of the work's outcome, set when it is on the disk. Raises StoreUnavailable once closed."""
-        loop = asyncio.get_running_loop()
-        return self._put(_Job(loop, loop.create_future(), work=work))
+        caller = self._caller()
+        job = _Job(caller, caller.loop.create_future(), work=work)
+        job.slot = caller.wheel.add(job, self._timeout)
+        caller.ask(job)
+        return job.future
 
     def submit_aside(self, work: Aside) -> asyncio.Future[Any]:
         """As `submit`, outside of any transaction. `work` calls what it is given often: that serves the
         others, and raises StoreUnavailable once the store closes.
         """
-        loop = asyncio.get_running_loop()
-        return self._put(_AsideJob(loop, loop.create_future(), work=work))
+        caller = self._caller()
+        job = _AsideJob(caller, caller.loop.create_future(), work=work)
+        caller.ask(job)
+        return job.future
 
-    def _put(self, job: _Asked) -> asyncio.Future[Any]:
+    def _caller(self) -> _Caller:
         if self._closed:
             raise StoreUnavailable("The store is closed.")
-        self._jobs.put(job)
-        return job.future
+        caller: _Caller | None = getattr(self._callers, "mine", None)
+        if caller is None or caller.loop is not asyncio.get_running_loop():
+            caller = self._callers.mine = _Caller(self._jobs.put)
+        return caller
 
     async def close(self) -> None:
         """Finishes what was submitted, but what stands aside, then closes the connection."""
         if not self._closed:
+            self._caller().hand_over()
             self._closed = True
             self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -92,25 +141,26 @@ class Writer:
                 self._stand_aside(self._asides.popleft())
         self._connection.close()
 
-    def _serve(self, job: _Asked | None) -> None:
-        """Commits the group that this one begins."""
-        group: list[_Job] = []
-        while True:
-            match job:
-                case _Job():
-                    group.append(job)
-                case _AsideJob():
-                    self._asides.append(job)
-                case _:
-                    self._ended = True
-                    break
-            if len(group) == MAX_GROUP:
+    def _serve(self, asked: Sequence[_Asked] | None) -> None:
+        """Commits what has come by now."""
+        jobs: list[_Job] = []
+        while asked is not None:
+            for job in asked:
+                match job:
+                    case _Job():
+                        jobs.append(job)
+                    case _AsideJob():
+                        self._asides.append(job)
+            if len(jobs) >= MAX_GROUP:
                 break
             try:
-                job = self._jobs.get_nowait()
+                asked = self._jobs.get_nowait()
             except queue.Empty:
                 break
-        if group:
+        else:
+            self._ended = True
+        for start in range(0, len(jobs), MAX_GROUP):
+            group = jobs[start : start + MAX_GROUP]
             self._commit(group)
             self._deliver(group)
 
@@ -154,12 +204,12 @@ class Writer:
                 job.error = StoreUnavailable()
 
     def _deliver(self, group: Sequence[_Asked]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Asked]] = {}
+        by_caller: dict[_Caller, list[_Asked]] = {}
         for job in group:
-            by_loop.setdefault(job.loop, []).append(job)
-        for loop, jobs in by_loop.items():
+            by_caller.setdefault(job.caller, []).append(job)
+        for caller, jobs in by_caller.items():
             try:
-                loop.call_soon_threadsafe(_settle, jobs)
+                caller.loop.call_soon_threadsafe(caller.settle, jobs)
             except RuntimeError:
                 log.warning("a loop was closed before the store had answered it")
 
@@ -182,13 +232,3 @@ def _run_to_end(coroutine: Coroutine[Any, Any, Result]) -> Result:
         return result
     coroutine.close()
     raise RuntimeError("work may wait for nothing but its transaction")
-
-
-def _settle(jobs: list[_Asked]) -> None:
-    for job in jobs:
-        if job.future.done():  # cancelled: the caller has gone
-            continue
-        if job.error is None:
-            job.future.set_result(job.result)
-        else:
-            job.future.set_exception(job.error)

@@ -105,7 +105,9 @@ class WatchedStorage(base.Storage):
         try:
             return await self._storage.transact(watched)
         finally:
-            if touched:  # whatever the outcome: what failed may have happened
+            if touched and not self._shared.renewed_at_once(
+                touched
+            ):  # whatever the outcome: what failed may have happened
                 renewal = asyncio.create_task(self._renew(touched))
                 self._renewals.add(renewal)
                 renewal.add_done_callback(self._renewals.discard)

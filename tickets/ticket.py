@@ -119,10 +119,25 @@ def advance(
     target = TRANSITIONS.get(step)
     if target is None:
         raise TransitionRefused(f"A {ticket.state} ticket does not allow {event}.")
-    entered = _entered(replace(ticket, state=target), event, now, scanner, user_id)
-    if event is Event.SCAN:
-        return replace(entered, number=number)
-    return replace(entered, agreed=agreed) if event is Event.CONFIRM else entered
+    extended = max(ticket.expires_at, now + EXTENSION_SECONDS)
+    match event:
+        case Event.SCAN:
+            return replace(
+                ticket,
+                state=target,
+                expires_at=extended,
+                scanned_at=now,
+                scanner=scanner,
+                user_id=user_id,
+                number=number,
+            )
+        case Event.CONFIRM:
+            return replace(ticket, state=target, expires_at=extended, confirmed_at=now, agreed=agreed)
+        case Event.EXCHANGE:
+            repeatable = max(ticket.expires_at, now + EXCHANGE_REPEAT_SECONDS)
+            return replace(ticket, state=target, expires_at=repeatable, consumed_at=now)
+        case _:
+            return replace(ticket, state=target)
 
 
 def confirm_by_number(ticket: Ticket, number: int | None, now: float, *, scanner: Scanner) -> Ticket:
@@ -145,18 +160,3 @@ def _may_repeat(ticket: Ticket, event: Event, now: float) -> bool:
         return abs(now - ticket.consumed_at) < EXCHANGE_REPEAT_SECONDS  # no longer where a clock was set back
     # Saying no again is only a repeat for the person who said no; a page that gave up has no scanner's no.
     return not (event is Event.CANCEL and ticket.scanner is None)
-
-
-def _entered(ticket: Ticket, event: Event, now: float, scanner: Scanner | None, user_id: str) -> Ticket:
-    extended = max(ticket.expires_at, now + EXTENSION_SECONDS)
-    match event:
-        case Event.SCAN:
-            return replace(ticket, scanner=scanner, user_id=user_id, scanned_at=now, expires_at=extended)
-        case Event.CONFIRM:
-            return replace(ticket, confirmed_at=now, expires_at=extended)
-        case Event.EXCHANGE:
-            return replace(
-                ticket, consumed_at=now, expires_at=max(ticket.expires_at, now + EXCHANGE_REPEAT_SECONDS)
-            )
-        case _:
-            return ticket

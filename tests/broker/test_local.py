@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from broker.local import LocalBroker
@@ -12,8 +11,8 @@ async def test_a_publication_wakes_all_who_wait_for_that_ticket():
     broker = LocalBroker()
     woken: list[str] = []
     for name in ("a", "b"):
-        await broker.subscribe("one", partial(woken.append, name))
-    await broker.subscribe("two", lambda: woken.append("two"))
+        broker.subscribe("one", partial(woken.append, name))
+    broker.subscribe("two", lambda: woken.append("two"))
     await broker.publish("one")
     assert woken == ["a", "b"]
     await broker.publish("three")
@@ -23,23 +22,24 @@ async def test_a_publication_wakes_all_who_wait_for_that_ticket():
 
 async def test_nothing_is_left_when_the_last_has_gone():
     broker = LocalBroker()
-    ends = [await broker.subscribe(ticket, lambda: None) for ticket in ("one", "one", "two")]
-    for end in ends:
-        end()
-        end()  # again: no harm, and nobody else's
+    wakes = [(ticket, lambda: None) for ticket in ("one", "one", "two")]
+    for ticket, wake in wakes:
+        broker.subscribe(ticket, wake)
+    for ticket, wake in wakes:
+        broker.unsubscribe(ticket, wake)
+        broker.unsubscribe(ticket, wake)  # again: no harm, and nobody else's
     assert (broker.waiting, broker.tickets) == (0, 0)
 
 
-async def test_ending_twice_ends_nobody_elses_wait():
+async def test_one_of_two_waits_of_the_same_waiter_ends():
     broker, woken = LocalBroker(), []
 
     def wake() -> None:
         woken.append(1)
 
-    first = await broker.subscribe("one", wake)
-    await broker.subscribe("one", wake)
-    first()
-    first()
+    broker.subscribe("one", wake)
+    broker.subscribe("one", wake)
+    broker.unsubscribe("one", wake)
     await broker.publish("one")
     assert woken == [1]
     assert (broker.waiting, broker.tickets) == (1, 1)
@@ -47,22 +47,25 @@ async def test_ending_twice_ends_nobody_elses_wait():
 
 async def test_who_has_gone_is_not_woken():
     broker, woken = LocalBroker(), []
-    end = await broker.subscribe("one", lambda: woken.append(1))
-    end()
+
+    def wake() -> None:
+        woken.append(1)
+
+    broker.subscribe("one", wake)
+    broker.unsubscribe("one", wake)
     await broker.publish("one")
     assert woken == []
 
 
 async def test_waiters_may_come_and_go_while_they_are_woken():
     broker, woken = LocalBroker(), []
-    ends: dict[str, Callable[[], None]] = {}
 
     def leaver() -> None:
         woken.append("leaver")
-        ends["leaver"]()
+        broker.unsubscribe("one", leaver)
 
-    ends["leaver"] = await broker.subscribe("one", leaver)
-    ends["other"] = await broker.subscribe("one", lambda: woken.append("other"))
+    broker.subscribe("one", leaver)
+    broker.subscribe("one", lambda: woken.append("other"))
     await broker.publish("one")
     assert woken == ["leaver", "other"], "none is skipped"
     await broker.publish("one")

@@ -499,7 +499,7 @@ async def test_a_unionid_in_a_token_is_not_believed(desk):
 async def test_changes_wake_who_waits(desk):
     held = await desk.ticket()
     woken: list[int] = []
-    await desk.world.broker.subscribe(held.ticket.id, lambda: woken.append(1))
+    desk.world.broker.subscribe(held.ticket.id, lambda: woken.append(1))
     handle = (await desk.phone().scan(held)).handle
     await desk.phone().confirm(held, handle)
     assert len(woken) == 2

@@ -323,7 +323,7 @@ async def test_next_is_checked_when_it_is_used(tmp_path, target: str, led_to: st
 
 async def test_the_page_is_told(world: World):
     held, woken = await world.confirmed(), []
-    await world.broker.subscribe(held.ticket.id, lambda: woken.append(1))
+    world.broker.subscribe(held.ticket.id, lambda: woken.append(1))
     await world.collect(held)
     assert woken == [1]
 

@@ -41,7 +41,7 @@ async def test_an_unfollow_ends_all_of_it(world: World):
     other = await world.logged_in(world.person(1))
     woken: list[str] = []
     for held in (confirmed, waiting):
-        await world.broker.subscribe(held.ticket.id, partial(woken.append, held.ticket.id))
+        world.broker.subscribe(held.ticket.id, partial(woken.append, held.ticket.id))
     world.clock.pass_(1)
     assert await world.unfollow(person) == "", "no reply reaches who has left"
     assert not await follows(world)

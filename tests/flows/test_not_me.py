@@ -60,7 +60,7 @@ async def test_it_ends_a_login_that_was_collected(world: World):
 async def test_it_ends_a_login_that_was_not_collected_yet(world: World):
     held, token = await scanned(world)
     woken: list[int] = []
-    await world.broker.subscribe(held.ticket.id, lambda: woken.append(1))
+    world.broker.subscribe(held.ticket.id, lambda: woken.append(1))
     assert await not_me.end_login(world.context, token)
     assert (await world.stored(held)).state is State.CANCELLED
     assert woken == [1]

@@ -55,6 +55,9 @@ class Marks(LocalShared):
             raise StoreUnavailable
         await super().renew(names)
 
+    def renewed_at_once(self, names: Iterable[str]) -> bool:
+        return False  # as where it is far away
+
 
 class Remembering:
     """A world in whose store every change renews its marks, and a memory over it."""
@@ -509,6 +512,9 @@ class SteppedMarks(LocalShared):
         await self.steps.step()
         await super().renew(names)
         await self.steps.step()
+
+    def renewed_at_once(self, names: Iterable[str]) -> bool:
+        return False  # as where it is far away
 
 
 async def _meet(choices: Iterator[int], *, warm: bool) -> list[int]:

@@ -150,7 +150,7 @@ async def test_a_browser_gives_its_ticket_up(world: World, scanned: bool):
     held, woken = await world.ticket(), []
     if scanned:
         await world.scan(held, world.person())
-    await world.broker.subscribe(held.ticket.id, lambda: woken.append(1))
+    world.broker.subscribe(held.ticket.id, lambda: woken.append(1))
     assert (await abandon(world.context, held.ticket.id, held.secret)).state is State.CANCELLED
     assert (await abandon(world.context, held.ticket.id, held.secret)).state is State.CANCELLED
     assert woken

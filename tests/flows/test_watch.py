@@ -13,7 +13,7 @@ import pytest
 from errors import StoreUnavailable
 from flows import watch
 from flows.tickets import abandon
-from flows.watch import INVALID, View, Watch, next_view, view
+from flows.watch import INVALID, Poll, View, Waiters, Watch, view
 from storage.base import Storage
 from tests.flows.world import Delegating, World, until
 from tickets import State
@@ -55,9 +55,32 @@ def behind(world: World, kind: type[Kind]) -> tuple[World, Kind]:
     return replace(world, context=replace(world.context, storage=store)), store
 
 
-def told_by(world: World, held, secret: str = "") -> tuple[Watch, list[View]]:
-    seen: list[View] = []
-    return Watch(world.context, held.ticket.id, secret or held.secret, seen.append), seen
+class Waiter:
+    """A watch, and what it was told."""
+
+    def __init__(self, world: World, held, secret: str = "") -> None:
+        self.seen: list[View] = []
+        self._arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watch = Watch(Waiters(world.context), held.ticket.id, secret or held.secret, self)
+        self.close = self._watch.close
+
+    async def open(self) -> None:
+        """Returns when the state on arrival has been told. Raises StoreUnavailable."""
+        self._watch.open()
+        await self._arrived
+
+    def told(self, seen: View) -> None:
+        self.seen.append(seen)
+        if not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def store_is_away(self) -> None:
+        self._arrived.set_exception(StoreUnavailable())
+
+
+def told_by(world: World, held, secret: str = "") -> tuple[Waiter, list[View]]:
+    waiter = Waiter(world, held, secret)
+    return waiter, waiter.seen
 
 
 def states(seen: list[View]) -> list[State]:
@@ -65,7 +88,11 @@ def states(seen: list[View]) -> list[State]:
 
 
 async def poll(world: World, held, known: State | None, seconds: float) -> View:
-    return await next_view(world.context, held.ticket.id, held.secret, known, seconds)
+    asked = Poll(Waiters(world.context), held.ticket.id, held.secret, known, seconds)
+    try:
+        return await asked.answer
+    finally:
+        asked.close()
 
 
 def nobody_waits(world: World) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from emulator.platform import USER_INFO
+from errors import StoreUnavailable
 from tests.handlers.attacks import PERSON, Attack, aimed, attacks, in_chunks
 from tests.harness import CALLBACK, Answer, Whole, running
 from wechat.callback import Mode
@@ -204,19 +205,18 @@ async def test_a_store_that_hangs_is_not_waited_for_longer_than_wechat_waits(tmp
         push = whole.emulator.courier.build(
             PERSON, {"MsgType": "event", "Event": "subscribe", "EventKey": ""}
         )
-        transact = whole.storage.transact
 
-        async def hang(work):
-            await asyncio.sleep(30)
+        async def hang(transaction):
+            time.sleep(5)  # noqa: ASYNC251  # the store's own thread
 
-        whole.storage.transact = hang  # type: ignore[method-assign]
+        hanging = asyncio.create_task(whole.storage.transact(hang))
+        await asyncio.sleep(0.1)
         started = time.monotonic()
         answer = await sent(whole, Attack(push.url.partition("?")[2], push.body).http(host(whole)))
         assert (answer.status, answer.body) == (503, b"")
         assert time.monotonic() - started < 4.8
-        whole.storage.transact = transact  # type: ignore[method-assign]
-        for running_one in list(whole.server._deliveries._running.values()):
-            running_one.cancel()
+        with pytest.raises(StoreUnavailable):
+            await hanging
 
 
 async def test_a_fault_of_ours_is_a_bare_500(tmp_path, expect_log):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from errors import TicketUnknown, TransitionRefused
+from storage.base import Transaction
 from storage.split import SplitStorage
 from tests.storage.drivers import Store
 from tests.storage.samples import NOW, ticket
@@ -50,6 +51,44 @@ async def test_unknown(ticket_store: Store) -> None:
     assert await ticket_store.tickets.get("unknown", now=NOW) is None
 
 
+async def test_many_are_those_that_are_there(ticket_store: Store) -> None:
+    assert await ticket_store.tickets.get_many([], now=NOW) == {}
+    made = {name: ticket(name) for name in ("a", "b")}
+    for one in made.values():
+        await ticket_store.tickets.create(one)
+    await ticket_store.tickets.create(ticket("expired", expires_at=NOW + 1))
+    asked = ["b", "unknown", "a", "expired", "b"]
+    assert await ticket_store.tickets.get_many(asked, now=NOW + 1) == made
+
+
+async def test_what_one_piece_of_work_has_read_is_what_it_has_written(ticket_store: Store) -> None:
+    async def work(transaction: Transaction) -> list[Ticket | None]:
+        tickets, seen = transaction.tickets, []
+        await tickets.create(ticket())
+        for _ in range(2):
+            seen.append(await tickets.get("ticket", now=NOW))
+            seen.append(await tickets.update("ticket", counted, now=NOW))
+        return [*seen, await tickets.get("ticket", now=NOW), await tickets.get("ticket", now=NOW + 1e9)]
+
+    zero, one, two = ticket(), counted(ticket()), counted(counted(ticket()))
+    assert await ticket_store.storage.transact(work) == [zero, one, one, two, two, None]
+    assert await ticket_store.tickets.get("ticket", now=NOW) == two
+
+
+async def test_what_was_read_in_work_that_failed_is_read_again(ticket_store: Store) -> None:
+    await ticket_store.tickets.create(ticket())
+
+    async def fail(transaction: Transaction) -> None:
+        await transaction.tickets.update("ticket", counted, now=NOW)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await ticket_store.storage.transact(fail)
+    seen = await ticket_store.tickets.get("ticket", now=NOW)
+    assert seen in (ticket(), counted(ticket())), "all or nothing on SQLite, what was done elsewhere"
+    assert await ticket_store.tickets.update("ticket", counted, now=NOW) == counted(seen)
+
+
 async def test_taken_id_is_refused_and_stays(ticket_store: Store) -> None:
     await ticket_store.tickets.create(ticket())
     with pytest.raises(ValueError):
@@ -85,6 +124,33 @@ async def test_update_returns_and_stores_the_outcome(ticket_store: Store) -> Non
     changed = await ticket_store.tickets.update("ticket", counted, now=NOW)
     assert changed == ticket(consumed_at=1)
     assert await ticket_store.tickets.get("ticket", now=NOW) == changed
+
+
+async def test_every_field_can_change_and_none_must(ticket_store: Store) -> None:
+    await ticket_store.tickets.create(ticket())
+    other = ticket(
+        secret_hash=b"another" * 4,
+        client="api",
+        code="another code",
+        code_ticket="another ticket",
+        state=State.CONFIRMED,
+        site="shop",
+        next="/elsewhere",
+        language="en",
+        device=Device("Edge", "Windows", "2001:db8::1"),
+        scanner=ANNA,
+        user_id="anna",
+        browser_hash=b"known" * 6,
+        agreed=True,
+        number=42,
+        wrong_numbers=1,
+        scanned_at=NOW + 1,
+        confirmed_at=NOW + 2,
+        consumed_at=NOW + 3,
+    )
+    assert await ticket_store.tickets.update("ticket", lambda known: replace(known), now=NOW) == ticket()
+    assert await ticket_store.tickets.update("ticket", lambda _: other, now=NOW) == other
+    assert await ticket_store.tickets.get("ticket", now=NOW) == other
 
 
 async def test_what_change_raises_comes_out_and_changes_nothing(ticket_store: Store) -> None:
