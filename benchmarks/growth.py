@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,8 +25,9 @@ from benchmarks.measuring import Load, Plan, interleaved, medians, seen
 from benchmarks.page import APP
 from benchmarks.results import Goal, Row
 from benchmarks.servers import Process
+from errors import StoreUnavailable
 from storage import codec, sqlite
-from storage.base import Transaction
+from storage.base import Storage, Transaction
 from storage.records import Login, LoginFilter, Session
 from storage.sqlite_collection import insert
 from wechat.callback import Mode
@@ -153,7 +154,7 @@ def _logins(server: Process, people: int, plan: Plan) -> Load:
 
 
 async def questions(file: Path) -> dict[str, float]:
-    """Milliseconds of each. Nobody else is served by the store meanwhile."""
+    """Milliseconds of each, for which nobody else is served by the store."""
     storage, now = sqlite.open(file), time.time()
     user = (await storage.transact(lambda all: all.users.by_identity("app", "person-7"))).id  # type: ignore[union-attr]
 
@@ -174,7 +175,10 @@ async def questions(file: Path) -> dict[str, float]:
     try:
         for name, question in asked.items():
             begin = time.perf_counter()
-            await storage.transact(question)
+            try:
+                await storage.transact(question)
+            except StoreUnavailable:  # is what the admin is told; the store goes on with it
+                await _free(storage)
             took[f"{name}, ms"] = 1e3 * (time.perf_counter() - begin)
         begin = time.perf_counter()
         await storage.sweep(now=now)
@@ -182,6 +186,12 @@ async def questions(file: Path) -> dict[str, float]:
     finally:
         await storage.close()
     return took
+
+
+async def _free(storage: Storage) -> None:
+    while True:
+        with suppress(StoreUnavailable):
+            return await storage.ping()
 
 
 def by_waiting(plan: Plan, sizes: tuple[int, ...]) -> Row:
