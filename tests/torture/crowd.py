@@ -252,9 +252,11 @@ class Crowd:
         answer: HTTPResponse | None = None
         while answer is None:
             exchange = self.history.exchange(login)
-            answer = await self._asked(lambda: visitor.browser.exchange(login.id))
+            answer = await self._sent(lambda: visitor.browser.exchange(login.id))
             if answer is None:
                 self.history.exchanged(login, exchange)
+            elif answer.code in AWAY:  # what the store was asked for may still be done, at any time
+                answer = None
         token, subject = "", ""
         if answer.code == 200:
             token = answer.headers["Set-Cookie"].partition(f"{SESSION}=")[2].partition(";")[0]
@@ -290,6 +292,11 @@ class Crowd:
 
     async def _asked(self, send: Callable[[], Awaitable[HTTPResponse]]) -> HTTPResponse | None:
         """None where no answer came; waits then until there is a server again."""
+        answer = await self._sent(send)
+        return None if answer is None or answer.code in AWAY else answer
+
+    async def _sent(self, send: Callable[[], Awaitable[HTTPResponse]]) -> HTTPResponse | None:
+        """The answer of whatever kind; else as `_asked`."""
         try:
             answer = await unhurried(send())
         except FAILURES:
@@ -302,7 +309,7 @@ class Crowd:
         self.figures.unanswered += 1
         await self.up.wait()
         await asyncio.sleep(self.rng.uniform(0, 0.05))
-        return None
+        return answer
 
     def _browser(self) -> Browser:
         browser = Browser(self.base_url, {})

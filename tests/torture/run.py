@@ -130,7 +130,8 @@ class Torture:
         report.wrong += [
             f"broken: {line}"
             for line in server.log.read_text().splitlines()
-            if "Traceback" in line or " ERROR " in line
+            # A MongoDB with too much to do is late, and says so; what was asked is asked again.
+            if "Traceback" in line or (" ERROR " in line and "saoma.storage: MongoDB" not in line)
         ]
         return report
 
