@@ -7,7 +7,7 @@ FUZZING := $(VENV)/.fuzzing
 # How many files of tests run at a time.
 WORKERS ?= 2
 
-.PHONY: env run test torture order fuzz hostile bench lint lock format diagram picture
+.PHONY: env run test torture soak order fuzz hostile bench lint lock format diagram picture
 
 env: $(RUNTIME)
 
@@ -55,6 +55,11 @@ bench: $(DEVELOPMENT)
 # MONGODB_KILLS (100) on MongoDB, in about 20 minutes. SEED repeats a run's choices.
 torture: $(DEVELOPMENT)
 	nice $(VENV)/bin/python -m tests.torture
+
+# A server under a steady load of all kinds for SECONDS (3600), RATE (12) visits a second; fails where memory or
+# descriptors grow.
+soak: $(DEVELOPMENT)
+	@$(VENV)/bin/python -m tests.soak
 
 lint: $(DEVELOPMENT)
 	$(VENV)/bin/ruff check .
