@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from errors import BadRequest, NotFound
@@ -10,7 +10,7 @@ from flows import cursors
 from flows.account import Overview, overview_of
 from flows.context import Context
 from flows.outbox import newest
-from storage.base import MAX_PAGE, MAX_SEARCH_TEXT, Transaction
+from storage.base import MAX_PAGE, MAX_SEARCH_TEXT, Page, Transaction
 from storage.records import AuditEntry, Login, LoginFilter, Notice, Tally, User
 
 HOUR = 3600
@@ -77,11 +77,17 @@ async def people(context: Context, text: str, cursor: str, limit: int = ROWS) ->
     """The oldest first. Raises BadRequest."""
     if len(text) > MAX_SEARCH_TEXT:
         raise BadRequest("That is too long to search for.")
-    place = cursors.opened(context, PEOPLE, cursor)
-    page = await context.storage.transact(
-        lambda transaction: transaction.users.search(text, cursor=place, limit=limit)
-    )
-    return PeoplePage(page.users, cursors.sealed(context, PEOPLE, page.cursor))
+    place, found = cursors.opened(context, PEOPLE, cursor), list[User]()
+    while True:
+        page = await context.storage.transact(_search(text, place, limit - len(found)))
+        found += page.users
+        place = page.cursor
+        if not place or len(found) == limit:
+            return PeoplePage(found, cursors.sealed(context, PEOPLE, place))
+
+
+def _search(text: str, cursor: str, limit: int) -> Callable[[Transaction], Awaitable[Page]]:
+    return lambda transaction: transaction.users.search(text, cursor=cursor, limit=limit)
 
 
 async def all_people(context: Context, text: str) -> AsyncIterator[Sequence[User]]:

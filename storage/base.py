@@ -147,8 +147,9 @@ class Users(ABC):
     async def search(self, text: str, *, cursor: str = "", limit: int = 50) -> Page:
         """People, the oldest first, whose chosen name, remark, nickname or subject contains `text` ("": all).
 
-        A to Z match in either case. Raises ValueError for a cursor that no page had, and for a text longer
-        than MAX_SEARCH_TEXT.
+        A to Z match in either case. A page may be short, or empty, and yet have a cursor: only so many people
+        are looked at in one piece of work. Raises ValueError for a cursor that no page had, and for a text
+        longer than MAX_SEARCH_TEXT.
         """
 
 

@@ -17,8 +17,8 @@ from time import monotonic, sleep
 import pytest
 
 from errors import StoreLocked, StoreUnavailable
-from storage import sqlite
-from storage.base import Storage, Transaction
+from storage import sqlite, sqlite_people
+from storage.base import Page, Storage, Transaction
 from storage.records import LoginFilter
 from storage.sqlite_schema import SCHEMA_VERSION
 from tests.storage.samples import NOW, login, ticket
@@ -117,7 +117,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from time import monotonic, sleep
-from storage import sqlite
+from storage import sqlite, sqlite_people
 from tests.storage.samples import ticket
 
 async def main():
@@ -335,3 +335,37 @@ async def test_index_answers_what_would_else_read_a_table(tmp_path: Path, statem
         "SEARCH logins USING COVERING INDEX logins_by_time (at>? AND at<?)",
         "SEARCH sessions USING INDEX sessions_alive (expires_at>?)",
     ]
+
+
+async def test_a_search_looks_at_so_many_people_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All logins wait for the one thread while somebody is searched for."""
+    monkeypatch.setattr(sqlite_people, "SEARCHED_AT_ONCE", 3)
+    storage = sqlite.open(tmp_path / "saoma.db")
+
+    async def arrive(transaction: Transaction) -> None:
+        for n in range(10):
+            await transaction.users.upsert_identity(
+                "wechat", f"openid {n}", following=True, event_at=NOW, new_id=f"user {n}", now=NOW + n // 2
+            )
+
+    await storage.transact(arrive)
+
+    async def pages(text: str) -> list[list[str]]:
+        found, cursor = [], ""
+
+        async def look(transaction: Transaction) -> Page:
+            return await transaction.users.search(text, cursor=cursor, limit=2)
+
+        while True:
+            page = await storage.transact(look)
+            found.append([user.id for user in page.users])
+            if not (cursor := page.cursor):
+                return found
+
+    assert await pages("nobody") == [[], [], [], []]
+    assert await pages("openid 7") == [[], [], ["user 7"], []]
+    assert await pages("") == [["user 0", "user 1"], ["user 2", "user 3"], ["user 4", "user 5"],
+                               ["user 6", "user 7"], ["user 8", "user 9"]]  # fmt: skip
+    await storage.close()
