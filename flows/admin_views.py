@@ -79,14 +79,14 @@ async def people(context: Context, text: str, cursor: str, limit: int = ROWS) ->
         raise BadRequest("That is too long to search for.")
     place, found = cursors.opened(context, PEOPLE, cursor), list[User]()
     while True:
-        page = await context.storage.transact(_search(text, place, limit - len(found)))
+        page = await context.storage.transact(_search_people(text, place, limit - len(found)))
         found += page.users
         place = page.cursor
         if not place or len(found) == limit:
             return PeoplePage(found, cursors.sealed(context, PEOPLE, place))
 
 
-def _search(text: str, cursor: str, limit: int) -> Callable[[Transaction], Awaitable[Page]]:
+def _search_people(text: str, cursor: str, limit: int) -> Callable[[Transaction], Awaitable[Page]]:
     return lambda transaction: transaction.users.search(text, cursor=cursor, limit=limit)
 
 

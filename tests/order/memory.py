@@ -6,7 +6,7 @@ without a loop, a thread or a clock. It has the calls that logins make, no other
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -187,6 +187,10 @@ class _Tickets:
     async def get(self, ticket_id: str, *, now: float) -> Ticket | None:
         await Turn()
         return self._alive(ticket_id, now)
+
+    async def get_many(self, ticket_ids: Iterable[str], *, now: float) -> dict[str, Ticket]:
+        found = {ticket_id: await self.get(ticket_id, now=now) for ticket_id in ticket_ids}
+        return {ticket_id: ticket for ticket_id, ticket in found.items() if ticket is not None}
 
     async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
         await Turn()
