@@ -31,7 +31,7 @@ from config import Settings, read_secret_key
 from config.sections import App
 from connections import Connections
 from control import ControlServer, database_of, socket_path
-from draining import Changes
+from draining import Changes, Serving
 from errors import StoreUnavailable
 from flows.access_token import AccessTokens
 from flows.app_login import AppLogin
@@ -159,7 +159,7 @@ class Server:
         self._changes = Changes(make_application(services))
         # Tornado's own limits are generous (an hour for headers, 100 MB for a body).
         limits = settings.limits
-        self._http_server = HTTPServer(
+        self._http_server = Serving(
             self._changes,
             max_header_size=limits.header_bytes,
             max_body_size=limits.body_bytes,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from tornado.httpserver import HTTPServer
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
@@ -17,6 +18,15 @@ from tornado.httputil import (
 from tornado.web import Application, RequestHandler
 
 ARRIVAL_SECONDS = 1.0  # for the first request on a connection that was made before we stopped listening
+
+
+class Serving(HTTPServer):
+    """Tells its delegate of each connection's end too, which Tornado's own keeps to itself."""
+
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        if isinstance(self.request_callback, HTTPServerConnectionDelegate):
+            self.request_callback.on_close(server_conn)
 
 
 class Changes(HTTPServerConnectionDelegate):
@@ -49,6 +59,11 @@ class Changes(HTTPServerConnectionDelegate):
         self._silent.discard(server_conn)
         self._moved.set()
         self._application.on_close(server_conn)
+
+    @property
+    def connections(self) -> int:
+        """How many it knows of."""
+        return len(self._open)
 
     async def finish(self, seconds: float) -> None:
         """Returns when all have been answered, or after that long."""
