@@ -132,9 +132,9 @@ class Crowd:
                 await self._scans(person, ticket_id)
                 await told("CONFIRMED")
             await self._collects(browser, ticket_id)
+            await self._looks_around(browser)
         finally:
             self._people.append(person)
-        await self._looks_around(browser)
 
     async def _logs_in_by_app(self) -> None:
         browser = self.browser()
