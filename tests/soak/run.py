@@ -99,7 +99,7 @@ class Soak:
             report.wrong.append(f"{self._untrue} calls to the site are signed wrongly")
         if judges_growth:
             report.wrong += growth(report.samples)
-        self._judge_what_is_stored(seconds)
+        self._judge_what_is_stored()
         report.wrong += [
             line for line in server.log.read_text().splitlines() if "Traceback" in line or " ERROR " in line
         ]
@@ -160,7 +160,7 @@ class Soak:
             self._untrue += 1
         return 500 if self._rng.random() < FAILING else 204
 
-    def _judge_what_is_stored(self, seconds: float) -> None:
+    def _judge_what_is_stored(self) -> None:
         """What expired before the last sweep is gone."""
         swept_at = time.time() - PAUSE_SECONDS - END_SECONDS - self._pause
         with closing(sqlite3.connect(self._database)) as connection:
