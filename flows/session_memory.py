@@ -23,6 +23,7 @@ MAX_REMEMBERED = 10_000  # sessions; beyond them the longest unused goes
 # Marks tell of every change, except where whoever made it could not renew them: a node that has lost Redis,
 # say, which others still reach. So this is how long those may not know, and no more.
 LIFE_SECONDS = 10.0
+KEPT_SECONDS = 60.0  # unused; it no longer holds then, and only its names spare a question
 # A store that is away can confirm nobody (security rule 26): what is remembered counts only while the store
 # has answered somebody in this time. So that is one question a second for all sessions together.
 HEARD_SECONDS = 1.0
@@ -109,5 +110,9 @@ class SessionMemory:
     def _remember(self, key: bytes, known: _Remembered) -> None:
         self._known[key] = known
         self._known.move_to_end(key)
-        if len(self._known) > MAX_REMEMBERED:
+        while len(self._known) > MAX_REMEMBERED or self._longest_unused.at < known.at - KEPT_SECONDS:
             self._known.popitem(last=False)
+
+    @property
+    def _longest_unused(self) -> _Remembered:
+        return next(iter(self._known.values()))

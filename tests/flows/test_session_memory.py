@@ -14,7 +14,7 @@ from errors import StoreUnavailable
 from flows import not_me, session_memory, sessions
 from flows.deliveries import Deliveries
 from flows.exchange import Collected
-from flows.session_memory import HEARD_SECONDS, LIFE_SECONDS, SessionMemory
+from flows.session_memory import HEARD_SECONDS, KEPT_SECONDS, LIFE_SECONDS, SessionMemory
 from storage.base import Storage, Transaction
 from storage.records import Profile, Session, User
 from storage.shared import LocalShared
@@ -352,6 +352,14 @@ async def test_the_longest_unused_is_forgotten(here: Remembering, monkeypatch):
     await here.current(third)
     assert [await here.asks(one) for one in (first, third)] == [0, 0]
     assert await here.asks(second) > 0
+
+
+async def test_who_is_not_seen_for_a_while_is_forgotten(here: Remembering):
+    for number in range(3):
+        await here.remembered(number)
+    here.world.clock.pass_(KEPT_SECONDS + 1)
+    await here.remembered(3)
+    assert len(here.memory._known) == 1
 
 
 async def test_nothing_negative_is_remembered(here: Remembering):
