@@ -69,9 +69,10 @@ def test_a_traceback_stays_readable() -> None:
 
 
 def test_lines_go_to_standard_error(monkeypatch, capsys) -> None:
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger("saoma")
+    before, level, our_level = root.handlers[:], root.level, ours.level
     root.handlers = []
+    ours.setLevel(logging.NOTSET)  # the canaries look at more than is shown
     try:
         logs.set_up(logging.WARNING)
         logging.getLogger("saoma").warning("one\ntwo")
@@ -79,6 +80,7 @@ def test_lines_go_to_standard_error(monkeypatch, capsys) -> None:
     finally:
         root.handlers = before
         root.setLevel(level)
+        ours.setLevel(our_level)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.endswith("WARNING saoma: one\\ntwo\n")
