@@ -65,6 +65,8 @@ def _connect(path: Path, prepare: Callable[[sqlite3.Connection, Path], None]) ->
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process; also no shared memory file
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # What a savepoint would bring back: SQLite's own place for it is a file that is written all the time.
+        connection.execute("PRAGMA temp_store = MEMORY")
         prepare(connection, path)
     except (OSError, sqlite3.Error) as error:
         connection.close()
