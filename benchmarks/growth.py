@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import crowd, event, measuring, servers
+from benchmarks.login import logins
 from benchmarks.measuring import Load, Plan, interleaved, medians, seen
 from benchmarks.page import APP
 from benchmarks.results import Goal, Row
-from benchmarks.servers import Process
 from errors import StoreUnavailable
 from storage import codec, sqlite
 from storage.base import Storage, Transaction
@@ -34,7 +33,6 @@ from wechat.callback import Mode
 
 PEOPLE, FEW_PEOPLE = (1_000, 10_000, 100_000, 1_000_000), (100, 1_000)
 WAITING, FEW_WAITING = (100, 1_000, 10_000, 18_000), (10, 100)
-CALLERS = 16
 DAY = 86400.0
 DEARER = 1.25  # that a login may be with the most people, or an event with the most who wait
 RATE = 100.0  # events a second
@@ -117,7 +115,7 @@ def by_people(plan: Plan, sizes: tuple[int, ...]) -> Iterator[Row]:
                 facts[f"{name}: seconds to start"] = time.monotonic() - begin
                 server.settle()
                 facts[f"{name}: MB of memory"] = server.memory() / 1e6
-                sides[name] = partial(_logins, server, people, plan)
+                sides[name] = partial(logins, server, plan, people)
             facts["bytes of database for a person who has logged in once"] = 1e6 * size / sizes[-1]
             loads = interleaved(sides, plan.rounds)
         facts["bytes of database for one more login"] = grown(files[sizes[0]], sizes[0], facts)
@@ -137,20 +135,6 @@ def grown(file: Path, people: int, facts: dict[str, float]) -> float:
         pages: int = connection.execute("PRAGMA page_count").fetchone()[0]
         size: int = connection.execute("PRAGMA page_size").fetchone()[0]
     return (pages * size - before) / (lines - people)
-
-
-def _logins(server: Process, people: int, plan: Plan) -> Load:
-    return measuring.load(
-        server,
-        "login",
-        origin=servers.BASE_URL,
-        issuer=APP["issuer"],
-        key=APP["key"],
-        people=people,
-        name=secrets.token_hex(8),
-        callers=CALLERS,
-        seconds=plan.seconds,
-    )
 
 
 async def questions(file: Path) -> dict[str, float]:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from benchmarks import measuring, servers
 from benchmarks.measuring import Load, Plan
@@ -32,18 +33,21 @@ def redis() -> Iterator[str]:
         server.remove()
 
 
-def logins(server: Process, plan: Plan) -> Load:
-    return measuring.load(
-        server,
-        "login",
-        origin=servers.BASE_URL,
-        issuer=APP["issuer"],
-        key=APP["key"],
-        people=PEOPLE,
-        name=secrets.token_hex(8),
-        callers=CALLERS,
-        seconds=plan.seconds,
-    )
+def asked_of_driver(plan: Plan, people: int = PEOPLE) -> dict[str, Any]:
+    """Whole logins by so many people, as the driver's arguments."""
+    return {
+        "origin": servers.BASE_URL,
+        "issuer": APP["issuer"],
+        "key": APP["key"],
+        "people": people,
+        "name": secrets.token_hex(8),
+        "callers": CALLERS,
+        "seconds": plan.seconds,
+    }
+
+
+def logins(server: Process, plan: Plan, people: int = PEOPLE) -> Load:
+    return measuring.load(server, "login", **asked_of_driver(plan, people))
 
 
 def run(plan: Plan) -> list[Row]:

@@ -17,7 +17,7 @@ from functools import partial
 from redis import Redis
 
 from benchmarks import measuring, servers
-from benchmarks.login import CALLERS, PEOPLE
+from benchmarks.login import asked_of_driver
 from benchmarks.measuring import Load, Plan, interleaved
 from benchmarks.page import APP
 from benchmarks.results import Row
@@ -60,13 +60,7 @@ def _logins(
         measuring.driver,
         "login",
         address=",".join(node.address for node in nodes),
-        origin=servers.BASE_URL,
-        issuer=APP["issuer"],
-        key=APP["key"],
-        people=PEOPLE,
-        name=secrets.token_hex(8),
-        callers=CALLERS,
-        seconds=plan.seconds,
+        **asked_of_driver(plan),
     )
     load = measuring.seen(nodes[0], run)
     used = sum(node.cpu_seconds() for node in nodes) - used
