@@ -22,8 +22,7 @@ from flows.confirm import KNOWN_SECONDS
 from flows.context import Context
 from flows.exchange import Collected
 from flows.sessions import Current
-from handlers import cookies
-from handlers.cookies import MAX_TICKETS, CookieNames, session_values
+from handlers.cookies import MAX_TICKETS, CookieNames, sent_cookies, session_values
 from handlers.device import names_of
 from handlers.services import Services
 from oidc.errors import OAuthError
@@ -143,7 +142,8 @@ class BaseHandler(RequestHandler):
 
     @property
     def sent_cookies(self) -> dict[str, str]:
-        return dict(cookies.sent(self.request.headers.get_list("Cookie")))
+        """Split at each look: what is kept would stay in memory with each socket."""
+        return dict(sent_cookies(self.request.headers.get_list("Cookie")))
 
     def session_cookies(self) -> tuple[str, ...]:
         """More than one where another host below `session.cookie_domain` has set one."""

@@ -36,7 +36,7 @@ class CookieNames:
         return [ticket_id for ticket_id in ids if _TICKET_ID.match(ticket_id)]
 
 
-def sent(headers: Iterable[str]) -> list[tuple[str, str]]:
+def sent_cookies(headers: Iterable[str]) -> list[tuple[str, str]]:
     """The (name, value) pairs in `Cookie` headers, in the order they come."""
     pairs = (pair.strip().partition("=") for header in headers for pair in header.split(";"))
     return [(name, value) for name, equals, value in pairs if equals]
@@ -48,5 +48,5 @@ def session_values(headers: Iterable[str], name: str) -> tuple[str, ...]:
     A browser sends several where another host has set one, too; of those a parser into a dictionary silently
     keeps the last. Of too many none counts.
     """
-    values = dict.fromkeys(value for known, value in sent(headers) if known == name and value)
+    values = dict.fromkeys(value for known, value in sent_cookies(headers) if known == name and value)
     return tuple(values) if len(values) <= MAX_SESSIONS else ()
