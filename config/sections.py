@@ -22,6 +22,7 @@ from config.values import (
     Origin,
     RedirectUri,
     RedisUrl,
+    Scope,
     StorageUrl,
     Timezone,
     Url,
@@ -146,6 +147,7 @@ class RegisteredSite(_Section):
     redirect_uris: tuple[RedirectUri, ...] = Field((), strict=False)
     post_logout_redirect_uris: tuple[RedirectUri, ...] = Field((), strict=False)
     backchannel_logout_uri: OptionalUrl = ""
+    scopes: tuple[Scope, ...] = Field(("openid", "profile", "offline_access"), strict=False)
     id_token_alg: Literal["RS256", "ES256"] = "RS256"  # noqa: S105  # an algorithm
     origins: tuple[Origin, ...] = Field((), strict=False)
     webhook_url: OptionalUrl = ""
@@ -162,6 +164,11 @@ class RegisteredSite(_Section):
     @property
     def webhook_secrets(self) -> tuple[str, ...]:
         return _filled(self.webhook_secret, self.previous_webhook_secret)
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether it gets refresh tokens."""
+        return "offline_access" in self.scopes
 
     @property
     def all_origins(self) -> tuple[str, ...]:

@@ -164,6 +164,7 @@ WebhookEvent = Literal[
     "login.refused",
     "session.ended",
 ]
+Scope = Literal["openid", "profile", "offline_access", "urn:saoma:identities"]
 Algorithm = Literal["HS256", "RS256", "PS256", "ES256", "EdDSA", "Ed25519"]
 AppKey = Annotated[SecretStr, AfterValidator(_app_key)]
 Origin = Annotated[str, AfterValidator(_origin)]

@@ -25,7 +25,10 @@ SECRET_BYTES = 24
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A token endpoint's answer; `id_token` is "" where the scope has no `openid`."""
+    """A token endpoint's answer; `id_token` is "" where the scope has no `openid`.
+
+    `refresh_token` is "" where the site's scopes have no `offline_access`.
+    """
 
     access_token: str
     refresh_token: str
@@ -71,13 +74,18 @@ async def refresh(
 ) -> Issued:
     """A new pair for the refresh token, which is over then. Raises InvalidGrant; an old one ends the grant.
 
-    `scope` may ask for less than the grant has. Raises OAuthError where it asks for more.
+    `scope` may ask for less than the grant has; what the site may not have any more is gone from it.
+    Raises OAuthError where it asks for more, or the site gets no refresh tokens.
     """
+    if not site.refreshes:
+        raise OAuthError("unauthorized_client", "offline_access is not among the scopes of this client.")
     grant_id, family, secret = grants.split_refresh(refresh_token)
     pair = _pair(context, family)
 
     def change(grant: Grant, _: Session) -> Grant:
-        return grants.refresh(grant, secret=secret, site=site.id, pair=pair, scope=scope)
+        left = " ".join(known for known in grant.scope.split() if known in site.scopes)
+        given = replace(grant, scope=left)
+        return grants.refresh(given, secret=secret, site=site.id, pair=pair, scope=scope)
 
     await signer.ready()
     # No nonce: that one was for the first ID token (OpenID Connect Core, 12.2).
@@ -112,7 +120,7 @@ async def introspect(context: Context, site: RegisteredSite, token: str) -> dict
             return {"active": False}
         grant, kind = live.grant, "Bearer"
         access = grants.access_by(grant, rest)
-        if grants.is_refresh_token(grant, family, secret):
+        if site.refreshes and grants.is_refresh_token(grant, family, secret):
             kind, access = "refresh_token", Access(grant.scope, live.current.session.expires_at)
         if access is None or context.now() >= access.expires_at:
             return {"active": False}
@@ -216,7 +224,7 @@ async def _issued(
         id_token = await signer.id_token(site, claims)
     return Issued(
         access_token=grants.join(grant.id, pair.access),
-        refresh_token=grants.join(grant.id, grants.join(pair.family, pair.refresh)),
+        refresh_token=grants.join(grant.id, grants.join(pair.family, pair.refresh)) if site.refreshes else "",
         id_token=id_token,
         scope=grant.access_scope,
         expires_in=max(0, int(pair.access_expires_at - now)),

@@ -297,7 +297,7 @@ def _token_document(issued: Issued) -> dict[str, Any]:
         "access_token": issued.access_token,
         "token_type": "Bearer",
         "expires_in": issued.expires_in,
-        "refresh_token": issued.refresh_token,
         "scope": issued.scope,
     }
-    return {**document, "id_token": issued.id_token} if issued.id_token else document
+    optional = {"refresh_token": issued.refresh_token, "id_token": issued.id_token}
+    return document | {name: token for name, token in optional.items() if token}

@@ -32,6 +32,8 @@ class Client(Protocol):
     def id(self) -> str: ...
     @property
     def redirect_uris(self) -> Sequence[str]: ...
+    @property
+    def scopes(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,15 @@ def parse(values: Mapping[str, Sequence[str]], clients: Iterable[Client]) -> Aut
     if max_age and not re.fullmatch(r"[0-9]{1,9}", max_age):
         raise refuse("invalid_request", "max_age should be a number of seconds.")
     asked = given.get("scope", "").split()
+    scopes = [scope for scope in SCOPES if scope in asked]
+    for scope in scopes:
+        if scope not in client.scopes:
+            raise refuse("invalid_scope", f"{scope} is not among the scopes of this client in the settings.")
     return AuthorizationRequest(
         site=client.id,
         redirect_uri=redirect_uri,
         state=state,
-        scope=" ".join(scope for scope in SCOPES if scope in asked),
+        scope=" ".join(scopes),
         nonce=nonce,
         code_challenge=given["code_challenge"],
         prompt=prompt,

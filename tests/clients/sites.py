@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from oidc.requests import SCOPES
+
 SECRET = "a secret of 32 characters and more: +/%&="  # of what form-encoding changes
 LOOPBACK = {"allowed_networks": ["127.0.0.0/8"]}  # where back-channel logout may go in tests
 
@@ -17,6 +19,7 @@ def site(origin: str, **more: Any) -> dict[str, Any]:
         "secret": SECRET,
         "redirect_uris": [f"{origin}/callback"],
         "post_logout_redirect_uris": [f"{origin}/bye"],
+        "scopes": list(SCOPES),
         **more,
     }
 

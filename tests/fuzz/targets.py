@@ -313,11 +313,12 @@ def cursor(data: bytes) -> bool:
 class Client:
     id: str
     redirect_uris: Sequence[str]
+    scopes: Sequence[str] = requests.SCOPES
 
 
 CLIENTS = (
     Client("shop", ("https://shop.example/back", "https://shop.example/back?to=1")),
-    Client("forum", ("http://127.0.0.1:8000/cb",)),
+    Client("forum", ("http://127.0.0.1:8000/cb",), ("openid",)),
 )
 
 
@@ -334,7 +335,7 @@ def authorization_request(data: bytes) -> bool:
     client = next(client for client in CLIENTS if client.id == asked.site)
     assert asked.redirect_uri in client.redirect_uris
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}", asked.code_challenge)
-    assert set(asked.scope.split()) <= set(requests.SCOPES)
+    assert set(asked.scope.split()) <= set(client.scopes)
     assert parse_qs(query)["state"] == [asked.state]
     _require_round_trip(asked.redirect_uri, asked.state)
     return True

@@ -13,6 +13,7 @@ from joserfc.jwk import KeySet
 from tornado.httpclient import HTTPResponse
 
 from oidc.grant import challenge_of
+from oidc.requests import SCOPES
 from storage.records import Session
 from tests.harness import Browser, Whole
 from tickets import hash_secret
@@ -23,6 +24,7 @@ SITE: dict[str, Any] = {
     "secret": "s" * 32,
     "redirect_uris": ["https://shop.example.com/callback", "https://shop.example.com/other?a=b"],
     "post_logout_redirect_uris": ["https://shop.example.com/bye"],
+    "scopes": list(SCOPES),
 }
 OTHER: dict[str, Any] = {
     "id": "forum",

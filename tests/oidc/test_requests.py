@@ -33,6 +33,7 @@ CHALLENGE = challenge_of("v" * 43)
 class Site:
     id: str
     redirect_uris: tuple[str, ...]
+    scopes: tuple[str, ...] = SCOPES
 
 
 SITES = (
@@ -472,6 +473,18 @@ def test_max_age(given, seconds):
 )
 def test_of_the_scopes_the_known_ones_are_kept(asked, given):
     assert parsed(query(scope=asked)).scope == given
+
+
+@pytest.mark.parametrize("denied", SCOPES)
+def test_a_scope_that_is_not_the_sites_is_refused(denied):
+    allowed = tuple(scope for scope in SCOPES if scope != denied)
+    sites = (Site("shop", (URI,), allowed),)
+    with pytest.raises(Refused) as refused:
+        parse(parse_query(query(scope=" ".join(SCOPES))), sites)
+    assert (refused.value.redirect_uri, refused.value.state) == (URI, "st4te")
+    assert refused.value.error.code == "invalid_scope"
+    assert denied in refused.value.error.message
+    assert parse(parse_query(query(scope=f"{' '.join(allowed)} email")), sites).scope == " ".join(allowed)
 
 
 @pytest.mark.parametrize(
