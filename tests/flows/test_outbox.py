@@ -3,83 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 import outbound
-from errors import BadRequest, NotFound, StoreUnavailable
 from flows import outbox
-from flows.announce import announce
-from flows.outbox import LEASE_SECONDS, PARALLEL, Outbox
-from storage.records import Notice
-from storage.ringing import RingingStorage
-from tests.flows.world import Delegating, World, made, until
-from tests.receiver import LOOPBACK, OLD_SECRET, SECRET, Receiver, receiving
-from webhooks import GIVE_UP_SECONDS, schedule
-
-DAY = GIVE_UP_SECONDS
-
-
-def site(receiver: Receiver, site_id: str = "shop", **more: Any) -> dict[str, Any]:
-    own = {"id": site_id, "name": site_id, "secret": "s" * 32}
-    return {**own, "webhook_url": receiver.url, "webhook_secret": SECRET, **more}
-
-
-@asynccontextmanager
-async def selling(tmp_path, *sites: dict[str, Any], **document: Any) -> AsyncIterator[World]:
-    """A world with these sites on loopback."""
-    async with made(tmp_path, sites=list(sites), **{"server": LOOPBACK, **document}) as world:
-        yield world
-
-
-async def no_token(site, sub, sid, jti) -> str:
-    raise AssertionError("nobody logs out here")
-
-
-@asynccontextmanager
-async def sending(world: World, logout_token=no_token) -> AsyncIterator[Outbox]:
-    """A sender that hears of what is added through `world.context`."""
-    sender = Outbox(world.context, logout_token)
-    sender.start()
-    inner = world.context.storage
-    world.context = replace(world.context, storage=RingingStorage(inner, sender.wake))
-    try:
-        yield sender
-    finally:
-        world.context = replace(world.context, storage=inner)
-        await sender.stop()
-
-
-async def happened(world: World, *causes: str, person: str = "", event: str = "user.updated") -> None:
-    """Announces the event for each cause, in this order."""
-    for cause in causes:
-        world.clock.pass_(0.001)
-
-        async def work(transaction, cause=cause):
-            data, whose = {"cause": cause}, person or cause
-            await announce(transaction, world.context, event, data, person=whose, cause=cause)
-
-        await world.do(work)
-
-
-async def notices(world: World) -> list[Notice]:
-    return list(await world.do(lambda transaction: transaction.outbox.newest(limit=200)))
-
-
-async def states(world: World) -> Counter[str]:
-    return Counter(notice.state for notice in await notices(world))
-
-
-def causes(receiver: Receiver) -> list[str]:
-    return [message.data["cause"] for message in receiver.received]
-
+from flows.outbox import PARALLEL, Outbox
+from tests.flows.sending import (
+    DAY,
+    causes,
+    happened,
+    no_token,
+    notices,
+    selling,
+    sending,
+    site,
+    states,
+    states_are,
+    tried,
+)
+from tests.flows.world import Delegating, until
+from tests.receiver import OLD_SECRET, SECRET, Receiver, receiving
+from webhooks import schedule
 
 # --- Delivered.
 
@@ -94,10 +42,6 @@ async def test_what_happened_is_told_and_signed(tmp_path):
     assert (message.event, message.data) == ("user.updated", {"cause": "renamed"})
     assert (message.headers["Content-Type"], stamped) == ("application/json", str(int(world.clock())))
     assert (notice.id, notice.result, notice.attempts) == (message.id, "204", 1)
-
-
-async def states_are(world: World, **expected: int) -> bool:
-    return await states(world) == Counter(expected)
 
 
 async def test_it_is_told_at_once(tmp_path, monkeypatch):
@@ -167,10 +111,6 @@ async def test_it_is_kept_while_the_other_side_is_away(tmp_path):
         await until(lambda: states_are(world, delivered=2))
         assert sorted(causes(receiver)) == ["a", "b"]
         await receiver.stop()
-
-
-async def tried(world: World, attempts: int) -> bool:
-    return sum(notice.attempts for notice in await notices(world)) == attempts
 
 
 @pytest.mark.parametrize(
@@ -358,286 +298,3 @@ async def test_a_private_address_is_refused_unless_the_settings_allow_it(tmp_pat
             assert notice.result == "refused: private address; see server.allowed_networks"
             assert notice.state == "pending", "the settings may be mended within the day"
         assert not receiver.received
-
-
-# --- More senders, and senders that die.
-
-
-async def test_two_senders_never_send_the_same(tmp_path):
-    async with receiving() as receiver, selling(tmp_path, site(receiver)) as world:
-        await happened(world, *map(str, range(100)))
-        async with sending(world), sending(world):
-            await happened(world, *map(str, range(100, 150)))
-            await until(lambda: states_are(world, delivered=150))
-        assert Counter(causes(receiver)) == Counter(map(str, range(150)))
-
-
-async def test_what_a_sender_had_in_hand_when_it_died_is_sent_by_another(tmp_path):
-    async with receiving() as receiver, selling(tmp_path, site(receiver)) as world:
-        await happened(world, "a", "b", person="a")
-        await world.do(
-            lambda transaction: transaction.outbox.claim(
-                "webhook:shop", now=world.clock(), until=world.clock() + LEASE_SECONDS, limit=8
-            )
-        )
-        async with sending(world) as sender:
-            await asyncio.sleep(0.05)
-            assert not receiver.received, "it may still be at it"
-            world.clock.pass_(LEASE_SECONDS)
-            sender.wake("webhook:shop")
-            await until(lambda: states_are(world, delivered=2))
-        assert causes(receiver) == ["a", "b"]
-
-
-async def test_a_sender_that_stops_lets_calls_end(tmp_path):
-    async def slow(message):
-        await asyncio.sleep(0.2)
-        return 204
-
-    async with receiving(slow) as receiver, selling(tmp_path, site(receiver)) as world:
-        async with sending(world):
-            await happened(world, "a")
-            await receiver.has(1)
-        assert await states_are(world, delivered=1)
-
-
-async def test_a_sender_that_stops_does_not_wait_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(outbox, "FINISH_SECONDS", 0.05)
-    stuck = asyncio.Event()
-
-    async def never(message):
-        await stuck.wait()
-        return 204
-
-    async with receiving(never) as receiver, selling(tmp_path, site(receiver)) as world:
-        async with asyncio.timeout(5):
-            async with sending(world):
-                await happened(world, "a")
-                await receiver.has(1)
-        (notice,) = await notices(world)
-        assert (notice.state, notice.attempts) == ("pending", 0), "it goes again when its lease is over"
-        stuck.set()
-
-
-class Failing(Delegating):
-    """A store that is away for so many calls, each before or after it has had its effect."""
-
-    def __init__(self, inner, times: int, *, afterwards: bool = False) -> None:
-        super().__init__(inner)
-        self.times = times
-        self.afterwards = afterwards
-
-    async def transact(self, work):
-        if self.times and not self.afterwards:
-            self.times -= 1
-            raise StoreUnavailable
-        result = await self.inner.transact(work)
-        if self.times:
-            self.times -= 1
-            raise StoreUnavailable
-        return result
-
-
-@pytest.mark.parametrize("afterwards", [False, True])
-async def test_a_store_that_was_away_is_asked_again(tmp_path, monkeypatch, afterwards):
-    monkeypatch.setattr(outbox, "LOOK_SECONDS", 0.01)
-    async with receiving() as receiver, selling(tmp_path, site(receiver)) as world:
-        await happened(world, "a")
-        store = Failing(world.context.storage, 3, afterwards=afterwards)
-        sender = Outbox(replace(world.context, storage=store), no_token)
-        sender.start()
-        await until(lambda: not store.times)
-        world.clock.pass_(LEASE_SECONDS)  # of what was claimed and not heard of
-        await receiver.has(1)
-        await until(lambda: states_are(world, delivered=1))
-        await sender.stop()
-
-
-async def test_what_could_not_be_noted_as_delivered_goes_again_under_its_name(tmp_path):
-    async with receiving() as receiver, selling(tmp_path, site(receiver)) as world:
-        await happened(world, "a")
-        store = Failing(world.context.storage, 0)
-        sender = Outbox(replace(world.context, storage=store), no_token)
-
-        def answer(message):
-            store.times = 1 if len(receiver.received) == 1 else 0
-            return 204
-
-        receiver.answer = answer
-        sender.start()
-        await receiver.has(1)
-        await until(lambda: not store.times)
-        world.clock.pass_(LEASE_SECONDS)
-        sender.wake("webhook:shop")
-        first, second = await receiver.has(2)
-        assert first.id == second.id
-        await until(lambda: states_are(world, delivered=1))
-        await sender.stop()
-
-
-# --- Logout.
-
-
-LOGOUT = {"id": "shop", "name": "Shop", "secret": "s" * 32}
-
-
-async def logged_out(world: World) -> None:
-    notice = Notice(
-        endpoint="logout:shop",
-        id="msg_1",
-        person="u1",
-        event="logout",
-        payload=json.dumps({"sub": "u1", "sid": "s1"}),
-        created_at=world.clock(),
-        due_at=world.clock(),
-        expires_at=world.clock() + DAY,
-    )
-    await world.do(lambda transaction: transaction.outbox.add(notice))
-
-
-async def test_a_logout_brings_a_token_made_when_it_is_sent(tmp_path):
-    made_of: list[tuple[str, ...]] = []
-
-    async def logout_token(site, sub, sid, jti) -> str:
-        made_of.append((site.id, sub, sid, jti))
-        return f"a.token.{len(made_of)}"
-
-    answers = iter([400, 200])
-    async with receiving(lambda message: next(answers)) as receiver:
-        shop = {**LOGOUT, "backchannel_logout_uri": f"{receiver.url}/logout"}
-        async with selling(tmp_path, shop) as world, sending(world, logout_token) as sender:
-            await logged_out(world)
-            await until(lambda: tried(world, 1))
-            world.clock.pass_(5)
-            sender.wake("logout:shop")
-            first, second = await receiver.has(2)
-            await until(lambda: states_are(world, delivered=1))
-    assert made_of == [("shop", "u1", "s1", "msg_1")] * 2
-    assert [message.form for message in (first, second)] == [
-        {"logout_token": "a.token.1"},
-        {"logout_token": "a.token.2"},
-    ]
-    assert first.headers["Content-Type"] == "application/x-www-form-urlencoded"
-    assert first.path == "/hook/logout"
-    assert "Webhook-Signature" not in first.headers
-
-
-async def test_keys_that_cannot_be_read_just_now_are_no_failed_attempt(tmp_path):
-    keys_away = True
-
-    async def logout_token(site, sub, sid, jti) -> str:
-        if keys_away:
-            raise StoreUnavailable
-        return "a.token"
-
-    async with receiving() as receiver:
-        shop = {**LOGOUT, "backchannel_logout_uri": receiver.url}
-        async with selling(tmp_path, shop) as world, sending(world, logout_token) as sender:
-            await logged_out(world)
-            await asyncio.sleep(0.05)
-            assert await tried(world, 0)
-            keys_away = False
-            world.clock.pass_(LEASE_SECONDS)
-            sender.wake("logout:shop")
-            await until(lambda: states_are(world, delivered=1))
-
-
-async def test_a_fault_of_ours_is_told_and_is_not_for_ever(tmp_path, expect_log):
-    expect_log("msg_1 could not be sent to logout:shop")
-
-    async def logout_token(site, sub, sid, jti) -> str:
-        raise RuntimeError("a fault")
-
-    async with receiving() as receiver:
-        shop = {**LOGOUT, "backchannel_logout_uri": receiver.url}
-        async with selling(tmp_path, shop) as world, sending(world, logout_token):
-            await logged_out(world)
-            await until(lambda: tried(world, 1))
-            (notice,) = await notices(world)
-            assert (notice.state, notice.result) == ("pending", "a fault of ours: see the log")
-
-
-# --- Tests, and the list.
-
-
-async def test_a_test_is_sent_at_once_and_tells_how_it_went(tmp_path):
-    async with receiving() as receiver, selling(tmp_path, site(receiver)) as world:
-        sender = Outbox(world.context, no_token)
-        notice = await sender.test("shop")
-        assert (notice.state, notice.result) == ("delivered", "204")
-        assert (receiver.received[0].event, receiver.received[0].id) == ("test", notice.id)
-        assert await notices(world) == [notice]
-        await sender.stop()
-
-
-async def test_a_test_is_sent_once_though_a_sender_is_at_work(tmp_path):
-    async def slow(message):
-        await asyncio.sleep(0.1)
-        return 204
-
-    async with receiving(slow) as receiver, selling(tmp_path, site(receiver)) as world:
-        async with sending(world) as sender:
-            assert (await sender.test("shop")).state == "delivered"
-            await asyncio.sleep(0.05)
-        assert receiver.events == ["test"]
-
-
-async def test_a_test_that_fails_is_repeated_like_anything_else(tmp_path):
-    status = 503
-    async with (
-        receiving(lambda message: status) as receiver,
-        selling(tmp_path, site(receiver)) as world,
-        sending(world) as sender,
-    ):
-        tests = [await sender.test("shop"), await sender.test("shop")]
-        assert [(notice.state, notice.result) for notice in tests] == [("pending", "503")] * 2
-        world.clock.pass_(5)
-        sender.wake("webhook:shop")
-        await receiver.has(4)
-        await until(lambda: tried(world, 4))
-        assert len({message.id for message in receiver.received}) == 2, "neither waits for the other"
-
-
-async def test_a_test_waits_for_nobodys_news(tmp_path):
-    async with (
-        receiving(lambda message: 204 if message.event == "test" else 500) as receiver,
-        selling(tmp_path, site(receiver)) as world,
-        sending(world) as sender,
-    ):
-        await happened(world, *map(str, range(20)))
-        assert (await sender.test("shop")).state == "delivered"
-
-
-@pytest.mark.parametrize(
-    ("site_id", "error", "words"),
-    [
-        ("nobody", NotFound, "there is no site nobody in the settings"),
-        ("quiet", BadRequest, "the site quiet has no webhook_url"),
-    ],
-)
-async def test_a_test_of_a_site_that_has_none(tmp_path, site_id, error, words):
-    async with selling(tmp_path, {**LOGOUT, "id": "quiet"}) as world:
-        sender = Outbox(world.context, no_token)
-        with pytest.raises(error, match=words):
-            await sender.test(site_id)
-        assert not await notices(world)
-        await sender.stop()
-
-
-async def test_the_list_is_of_all_sites_or_of_one(tmp_path):
-    async with receiving() as receiver:
-        both = site(receiver, backchannel_logout_uri=receiver.url), site(receiver, "other")
-        async with selling(tmp_path, *both) as world:
-            await happened(world, "a")
-            world.clock.pass_(1)
-            await logged_out(world)
-
-            async def listed(site_id, limit=50):
-                found = await outbox.newest(world.context, site_id=site_id, limit=limit)
-                return [(notice.endpoint, notice.event) for notice in found]
-
-            ours = [("logout:shop", "logout"), ("webhook:shop", "user.updated")]
-            assert await listed("shop") == ours
-            assert await listed("shop", limit=1) == ours[:1]
-            assert await listed("other") == [("webhook:other", "user.updated")]
-            assert Counter(await listed(None)) == Counter([*ours, ("webhook:other", "user.updated")])
