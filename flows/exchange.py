@@ -21,6 +21,8 @@ from tickets.ticket import EXCHANGE_REPEAT_SECONDS
 
 TOKEN_BYTES = 32
 SESSION_ID_BYTES = 12
+# What the holder asked for before and was answered 503 may be done only now, beside this request.
+MAX_REPLACED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,16 @@ async def _require_welcome(transaction: Transaction, ticket: Ticket) -> User:
 
 async def _win(transaction: Transaction, context: Context, session: Session, now: float) -> None:
     """Makes the ticket's one session this one, or raises TransitionRefused."""
-    stored = await transaction.sessions.create(session)
-    if stored.id == session.id:
-        return
-    repeat = abs(now - stored.created_at) < EXCHANGE_REPEAT_SECONDS
-    if repeat and not stored.revoked:
+    for _ in range(MAX_REPLACED):
+        stored = await transaction.sessions.create(session)
+        if stored.id == session.id:
+            return
+        if stored.revoked or abs(now - stored.created_at) >= EXCHANGE_REPEAT_SECONDS:
+            break
         await announce_end(transaction, context, stored, "replaced")
-    if not (repeat and await transaction.sessions.replace(stored, session)):
-        raise TransitionRefused("This login has been collected.")
+        if await transaction.sessions.replace(stored, session):
+            return
+    raise TransitionRefused("This login has been collected.")
 
 
 def _session(context: Context, ticket: Ticket, user: User, token: str, now: float) -> Session:

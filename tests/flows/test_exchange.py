@@ -252,6 +252,36 @@ async def test_a_block_or_unfollow_that_races_with_the_exchange_wins(world: Worl
     assert await world.live_sessions() == []
 
 
+@pytest.mark.parametrize(("late", "collected"), [(1, True), (2, True), (100, False)])
+async def test_a_repeat_beside_an_earlier_one_that_the_database_is_late_with(
+    world: World, late: int, collected: bool
+):
+    """The holder was answered 503, asks again, and what they asked for first is done only now."""
+    held = await world.confirmed()
+    await world.collect(held)
+    left = late
+
+    async def meanwhile(transaction) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            stored = await transaction.sessions.by_ticket(held.ticket.id)
+            fresh = replace(stored, id=f"late {left}", token_hash=hash_secret(f"late {left}"))
+            assert await transaction.sessions.replace(stored, fresh)
+
+    class Late:
+        async def transact(self, work):
+            return await world.context.storage.transact(lambda t: work(InBetween(t, "create", meanwhile)))
+
+    repeat = exchange(replace(world.context, storage=Late()), held.ticket.id, held.secret)  # type: ignore[arg-type]
+    if collected:
+        assert await who(world, (await repeat).token) is not None
+    else:
+        with pytest.raises(TransitionRefused):
+            await repeat
+    assert len(await world.live_sessions()) == 1
+
+
 async def test_a_revoked_session_cannot_be_collected_again(world: World):
     held = await world.confirmed()
     first = await world.collect(held)

@@ -10,6 +10,7 @@ import asyncio
 import random
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +29,7 @@ from tickets import hash_secret
 
 TRIES = 3  # WeChat's
 REDELIVERY_SECONDS = 0.3  # WeChat's are 5
-PATIENCE = 60.0  # seconds that a page goes on asking
+PATIENCE = 300.0  # seconds that a page goes on asking, on a machine with far too much to do
 AWAY = (502, 503, 504)  # no answer to what was asked
 SESSION = "saoma-session"
 
@@ -251,19 +252,18 @@ class Crowd:
     async def _exchanged(self, visitor: Visitor, login: Login) -> bool:
         answer: HTTPResponse | None = None
         while answer is None:
-            exchange = self.history.exchange(login)
-            answer = await self._sent(lambda: visitor.browser.exchange(login.id))
+            exchange = self.history.exchange(login, time.monotonic())
+            answer = await self._asked(lambda: visitor.browser.exchange(login.id))
             if answer is None:
                 self.history.exchanged(login, exchange)
-            elif answer.code in AWAY:  # what the store was asked for may still be done, at any time
-                answer = None
         token, subject = "", ""
         if answer.code == 200:
             token = answer.headers["Set-Cookie"].partition(f"{SESSION}=")[2].partition(";")[0]
             provider = APP if login.method == APP else WECHAT
             identities = document(answer)["user"]["identities"]
             subject = next(each["subject"] for each in identities if each["provider"] == provider)
-        self.history.exchanged(login, exchange, answer.code, token=token, subject=subject)
+        now = time.monotonic()
+        self.history.exchanged(login, exchange, answer.code, token=token, subject=subject, now=now)
         return answer.code == 200
 
     async def _asks_who(self, visitor: Visitor, login: Login) -> None:
@@ -292,11 +292,6 @@ class Crowd:
 
     async def _asked(self, send: Callable[[], Awaitable[HTTPResponse]]) -> HTTPResponse | None:
         """None where no answer came; waits then until there is a server again."""
-        answer = await self._sent(send)
-        return None if answer is None or answer.code in AWAY else answer
-
-    async def _sent(self, send: Callable[[], Awaitable[HTTPResponse]]) -> HTTPResponse | None:
-        """The answer of whatever kind; else as `_asked`."""
         try:
             answer = await unhurried(send())
         except FAILURES:
@@ -309,7 +304,7 @@ class Crowd:
         self.figures.unanswered += 1
         await self.up.wait()
         await asyncio.sleep(self.rng.uniform(0, 0.05))
-        return answer
+        return None
 
     def _browser(self) -> Browser:
         browser = Browser(self.base_url, {})

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tickets.ticket import EXCHANGE_REPEAT_SECONDS
+
 WECHAT, APP = "wechat", "app"
 SCAN, FOLLOW, UNFOLLOW = "SCAN", "subscribe", "unsubscribe"
 
@@ -28,6 +30,7 @@ class Exchange:
     """One request. Moments are counts of what was noted before."""
 
     asked: int
+    since: float  # seconds of some clock
     ended: int | None = None  # None while it runs
     status: int = 0  # 0: no answer came, it may have happened
     token: str = ""  # of the session
@@ -105,8 +108,8 @@ class History:
                 other.ends_asked += 1
         return event
 
-    def exchange(self, login: Login) -> Exchange:
-        exchange = Exchange(next(self._count))
+    def exchange(self, login: Login, now: float = 0.0) -> Exchange:
+        exchange = Exchange(next(self._count), now)
         login.exchanges.append(exchange)
         return exchange
 
@@ -131,7 +134,14 @@ class History:
         login.confirmed_by = subject
 
     def exchanged(
-        self, login: Login, exchange: Exchange, status: int = 0, *, token: str = "", subject: str = ""
+        self,
+        login: Login,
+        exchange: Exchange,
+        status: int = 0,
+        *,
+        token: str = "",
+        subject: str = "",
+        now: float = 0.0,
     ) -> None:
         """`status` 0: no answer came."""
         exchange.ended, exchange.status, exchange.token = next(self._count), status, token
@@ -140,7 +150,8 @@ class History:
         if status == 200 and login.confirmed_by not in ("", subject):
             self.complain(f"foreign: {login.id} is {login.confirmed_by}'s, collected as {subject}")
         alone = not any(exchange.overlaps(other) for other in login.exchanges if other is not exchange)
-        if status not in (0, 200) and login.confirmed_by and alone and not login.end_asked:
+        in_time = now < login.exchanges[0].since + EXCHANGE_REPEAT_SECONDS
+        if status not in (0, 200) and login.confirmed_by and alone and in_time and not login.end_asked:
             self.complain(f"lost: {login.id} cannot be collected: {status}")
 
     def complain(self, words: str) -> None:

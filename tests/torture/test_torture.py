@@ -156,3 +156,14 @@ def test_what_was_not_answered_may_have_happened():
         for token_hash in (stored.sessions[TICKET][0]["token_hash"], b"of an answer that was lost"):
             known = replace(stored, people=people, sessions=of_session(stored, token_hash=token_hash))
             assert verdict(history, known) == []
+
+
+@pytest.mark.parametrize(("seconds", "lost"), [(59.0, True), (60.0, False)])
+def test_a_login_that_was_not_answered_can_be_collected_for_a_minute(seconds, lost):
+    history = History()
+    login = history.issued(TICKET, WECHAT)
+    history.acknowledged(history.event(PERSON, SCAN, 1, login))
+    history.confirmed(login, PERSON)
+    history.exchanged(login, history.exchange(login, 5.0), now=8.5)
+    history.exchanged(login, history.exchange(login, 9.0), 409, now=5.0 + seconds)
+    assert bool(history.complaints) is lost
