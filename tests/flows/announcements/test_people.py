@@ -1,80 +1,25 @@
-"""What the sites are told, written down in the same work as what happened, and once."""
+"""What the sites are told of people: who comes and goes, is somebody else, blocked, forgotten."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.token import Policy, algorithms_of, import_key
-from errors import LoginRefused, NotFound, StoreUnavailable
-from flows import not_me, people, sessions
+from errors import LoginRefused, NotFound
+from flows import people, sessions
 from flows.app_login import AppLogin
 from flows.profiles import ProfileFetcher
-from storage.records import Session
 from tests.app.keys import AUDIENCE, BACKENDS, ISSUER, SECRET, claims_now
-from tests.flows.world import ROOT, START, Clock, Delegating, World, made
-from tests.receiver import SECRET as WEBHOOK_SECRET
-from tests.storage.samples import grant
+from tests.flows.announcements.told import events, last, so_far, told
+from tests.flows.world import ROOT, START, World
 from wechat.api import Follower
 
-SHOP = {
-    "id": "shop",
-    "name": "Shop",
-    "secret": "s" * 32,
-    "webhook_url": "https://shop.example.com/hook",
-    "webhook_secret": WEBHOOK_SECRET,
-}
-LOGS_OUT = {
-    "id": "forum",
-    "name": "Forum",
-    "secret": "f" * 32,
-    "backchannel_logout_uri": "https://forum.example.com/logout",
-}
 FOLLOWER = 1
 GUIDE = ROOT / "docs" / "webhooks.md"
-
-
-@pytest.fixture(autouse=True)
-def a_clock_that_ticks(monkeypatch) -> None:
-    """No two things happen at the same time, as in life."""
-
-    def tick(clock: Clock) -> float:
-        clock.seconds += 1e-5
-        return clock.seconds
-
-    monkeypatch.setattr(Clock, "__call__", tick)
-
-
-@pytest.fixture
-async def world(tmp_path) -> AsyncIterator[World]:
-    async with made(tmp_path, sites=[SHOP, LOGS_OUT], app={"issuer": ISSUER, "key": SECRET}) as world:
-        yield world
-
-
-async def told(world: World, endpoint: str = "webhook:shop") -> list[tuple[str, dict[str, Any]]]:
-    """(event, data) in the order in which they go out."""
-    notices = await world.do(lambda transaction: transaction.outbox.newest(endpoint=endpoint, limit=200))
-    in_order = sorted(notices, key=lambda notice: (notice.created_at, notice.id))
-    return [(notice.event, json.loads(notice.payload).get("data", {})) for notice in in_order]
-
-
-async def events(world: World) -> list[str]:
-    return [event for event, _ in await told(world)]
-
-
-async def last(world: World) -> dict[str, Any]:
-    return (await told(world))[-1][1]
-
-
-async def so_far(world: World) -> int:
-    """How much has been told; what comes after is looked at."""
-    return len(await told(world))
 
 
 def members(value: Any) -> Any:
@@ -187,94 +132,6 @@ async def test_who_comes_back_follows_again(world, how):
         await world.scan(await world.ticket(), world.person())
     assert await events(world) == ["user.created", "user.followed", "user.unfollowed", "user.followed"]
     assert (await last(world))["user"]["identities"][0]["following"] is True
-
-
-# --- Logins.
-
-
-async def test_a_login(world):
-    held = await world.confirmed()
-    collected = await world.collect(held)
-    (session,) = await world.live_sessions()
-    event, data = (await told(world))[-1]
-    assert event == "login.succeeded"
-    assert data.pop("user")["id"] == collected.user.id
-    assert data == {
-        "ticket_id": held.ticket.id,
-        "session_id": session.id,
-        "method": "wechat",
-        "site": "",
-        "address": "203.0.113.5",
-        "browser": "Chrome",
-        "system": "Windows",
-    }
-
-
-async def test_a_repeated_exchange_ends_one_session_and_tells_of_another(world):
-    held = await world.confirmed()
-    await world.collect(held)
-    (first,) = await world.live_sessions()
-    before = await so_far(world)
-    await world.collect(held)
-    (second,) = await world.live_sessions()
-    ended, succeeded = (await told(world))[before:]
-    assert ended[0] == "session.ended"
-    assert (ended[1]["session_id"], ended[1]["reason"]) == (first.id, "replaced")
-    assert (succeeded[0], succeeded[1]["session_id"]) == ("login.succeeded", second.id)
-
-
-async def test_a_new_login_ends_the_browsers_former_one(world):
-    former = await world.logged_in()
-    held = await world.confirmed()
-    before = await so_far(world)
-    await world.collect(held, former_tokens=[former.token])
-    assert [(event, data.get("reason")) for event, data in (await told(world))[before:]] == [
-        ("login.succeeded", None),
-        ("session.ended", "replaced"),
-    ]
-
-
-async def test_a_scan_of_somebody_blocked_is_refused_and_told_once(world):
-    await world.follow(world.person())
-    await people.set_blocked(world.context, (await world.user()).id, True)
-    before = await so_far(world)
-    held = await world.ticket()
-    for _ in range(2):
-        world.clock.pass_(1)
-        await world.scan(held, world.person())
-    ((event, data),) = (await told(world))[before:]
-    assert (event, data["reason"], data["ticket_id"]) == ("login.refused", "blocked", held.ticket.id)
-    assert data["user"]["blocked"] is True
-
-
-@pytest.mark.parametrize(("case", "reason"), [("block", "blocked"), ("unfollow", "not_following")])
-async def test_an_exchange_that_is_refused_is_told_once(world, case, reason):
-    held = await world.confirmed()
-    user = await world.user()
-
-    async def race(transaction) -> None:  # the marks are there, the ticket is not taken back yet
-        if case == "block":
-            await transaction.users.set_blocked(user.id, True)
-        else:
-            await transaction.users.set_unfollowed("wechat", world.person(), event_at=world.clock() + 1)
-
-    await world.do(race)
-    before = await so_far(world)
-    for _ in range(2):
-        with pytest.raises(LoginRefused):
-            await world.collect(held)
-    ((event, data),) = (await told(world))[before:]
-    assert (event, data["reason"], data["user"]["id"]) == ("login.refused", reason, user.id)
-
-
-async def test_somebody_forgotten_in_between_is_nobody_to_tell_of(world):
-    held = await world.confirmed()
-    user = await world.user()
-    await world.do(lambda transaction: transaction.users.forget(user.id))
-    before = await so_far(world)
-    with pytest.raises(LoginRefused):
-        await world.collect(held)
-    assert await so_far(world) == before
 
 
 # --- The team's own app.
@@ -410,54 +267,6 @@ async def test_a_name_of_ones_own(world):
     assert [data["user"]["name"] for _, data in (await told(world))[before:]] == ["Chen", "", "Chen"]
 
 
-# --- Sessions.
-
-
-@pytest.mark.parametrize("how", ["logout", "not_me"])
-async def test_a_session_that_ends(world, how):
-    held = await world.ticket()
-    words = await world.scan(held, world.person())
-    collected = await world.collect(held)
-    (session,) = await world.live_sessions()
-    before = await so_far(world)
-    for _ in range(2):
-        if how == "logout":
-            await sessions.end(world.context, session)
-        else:
-            await not_me.end_login(world.context, words.rpartition("/")[2])
-    ((event, data),) = (await told(world))[before:]
-    assert event == "session.ended"
-    assert data == {"session_id": session.id, "user_id": collected.user.id, "reason": how}
-
-
-async def test_a_site_that_got_a_login_from_it_hears_of_it_by_its_own_way(world):
-    collected = await world.logged_in()
-    (session,) = await world.live_sessions()
-    await granted(world, session, "forum", "shop")
-    await sessions.end(world.context, session)
-    (notice,) = await world.do(lambda transaction: transaction.outbox.newest(endpoint="logout:forum"))
-    assert json.loads(notice.payload) == {"sub": collected.user.id, "sid": session.id}
-
-
-async def granted(world: World, session: Session, *sites: str) -> None:
-    async def work(transaction) -> None:
-        for given in grants:
-            await transaction.grants.create(given)
-
-    grants = [
-        grant(
-            id=f"grant-{site}",
-            site=site,
-            user_id=session.user_id,
-            session_id=session.id,
-            created_at=world.clock(),
-            expires_at=world.clock() + 1000,
-        )
-        for site in sites
-    ]
-    await world.do(work)
-
-
 # --- Blocked and forgotten.
 
 
@@ -512,121 +321,3 @@ async def test_nobody_who_is_unknown_is_blocked(world):
         await people.set_blocked(world.context, "nobody", True)
     await people.forget(world.context, "nobody")
     assert await events(world) == []
-
-
-# --- Cut off in the middle.
-
-
-class Piecewise(Delegating):
-    """As MongoDB without transactions: each call is atomic by itself, and one of them fails."""
-
-    def __init__(self, inner, fails_at: int, *, afterwards: bool) -> None:
-        super().__init__(inner)
-        self.left = fails_at
-        self.afterwards = afterwards
-
-    async def transact(self, work):
-        store = self
-
-        class Collection:
-            def __init__(self, name: str) -> None:
-                self.name = name
-
-            def __getattr__(self, method: str):
-                async def call(*arguments, **more):
-                    store.left -= 1
-                    if store.left == 0 and not store.afterwards:
-                        raise StoreUnavailable
-
-                    async def one(transaction):
-                        return await getattr(getattr(transaction, self.name), method)(*arguments, **more)
-
-                    result = await store.inner.transact(one)
-                    if store.left == 0:
-                        raise StoreUnavailable
-                    return result
-
-                return call
-
-        class Transaction:
-            def __getattr__(self, name: str) -> Collection:
-                return Collection(name)
-
-        return await work(Transaction())
-
-
-async def follow(world: World, openid: str):
-    pushed = world.push(openid, {"MsgType": "event", "Event": "subscribe", "EventKey": ""})
-    return lambda _: world.deliveries.accept(pushed), ["user.created", "user.followed"]
-
-
-async def leave(world: World, openid: str):
-    await world.logged_in(openid)
-    world.clock.pass_(2)
-    pushed = world.push(openid, {"MsgType": "event", "Event": "unsubscribe", "EventKey": ""})
-    return lambda _: world.deliveries.accept(pushed), ["user.unfollowed", "session.ended"]
-
-
-async def forget(world: World, openid: str):
-    user = (await world.logged_in(openid)).user
-    return lambda context: people.forget(context, user.id), ["session.ended", "user.deleted"]
-
-
-async def log_out(world: World, openid: str):
-    await world.logged_in(openid)
-    (session,) = await world.live_sessions(openid)
-    return lambda context: sessions.end(context, session), ["session.ended"]
-
-
-@pytest.mark.parametrize("afterwards", [False, True])
-@pytest.mark.parametrize("case", [follow, leave, forget, log_out])
-async def test_what_is_cut_off_anywhere_and_done_again_is_told_once(world, case, afterwards):
-    whole = world.context
-    for fails_at in itertools.count(1):
-        openid = world.platform.add_person(f"{fails_at}", following=True).openid
-        before = await so_far(world)
-        act, expected = await case(world, openid)
-        already = await so_far(world) - before
-        store = Piecewise(whole.storage, fails_at, afterwards=afterwards)
-        context = world.deliveries._context = replace(whole, storage=store)
-        try:
-            await act(context)
-        except StoreUnavailable:
-            await act(context)
-        else:
-            break
-        finally:
-            world.deliveries._context = whole
-        assert [event for event, _ in (await told(world))[before + already :]] == expected
-    assert fails_at > len(expected), "each of the announcements has been cut off, too"
-
-
-# --- Nobody listens.
-
-
-async def test_where_no_site_listens_nobody_is_looked_up_for_it(tmp_path):
-    async with made(tmp_path, sites=[LOGS_OUT]) as world:
-        await world.follow(world.person())
-        asked: list[str] = []
-
-        class Counting(Delegating):
-            async def transact(self, work):
-                async def counted(transaction):
-                    class Users:
-                        def __getattr__(self, name):
-                            asked.append(name)
-                            return getattr(transaction.users, name)
-
-                    class Transaction:
-                        users, outbox = Users(), None
-
-                        def __getattr__(self, name):
-                            return getattr(transaction, name)
-
-                    return await work(Transaction())
-
-                return await self.inner.transact(counted)
-
-        world.deliveries._context = replace(world.context, storage=Counting(world.context.storage))
-        await world.confirmed()
-        assert asked == ["upsert_identity"]
