@@ -13,7 +13,7 @@ import pytest
 from emulator.platform import CALLBACK_IP, STABLE_TOKEN, TOKEN, ApiError
 from flows import access_token
 from storage.rates import Rate
-from tests.handlers.test_tickets_api import PROBLEM, basic
+from tests.handlers.programs import PROBLEM, basic
 from tests.harness import Whole, document, running
 from wechat import client
 

@@ -8,8 +8,8 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from tests.handlers.programs import basic
 from tests.handlers.relying_party import PUBLIC, SITE, SITES, RelyingParty
-from tests.handlers.test_tickets_api import basic
 from tests.harness import document, running
 
 

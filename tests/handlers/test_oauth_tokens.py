@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 
 from oidc.requests import IDENTITIES, SCOPES, UNIONID
+from tests.handlers.programs import basic
 from tests.handlers.relying_party import OTHER, PUBLIC, SITE, SITES, RelyingParty, told
-from tests.handlers.test_tickets_api import basic
 from tests.harness import document, running
 
 INVALID_GRANT = (400, "invalid_grant")
