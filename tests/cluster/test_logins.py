@@ -150,6 +150,7 @@ async def test_nginx_logs_paths_and_no_query(site):
     logged = site.nginx.logged
     assert f"GET /api/v1/tickets/{ticket} 200" in logged
     assert "POST /wechat/callback 403" in logged
+    assert refused.headers["X-Request-Id"] in logged
     assert "GET /not-me/... " in logged
     for secret in ("?", "secret-place", "signature", "abcdefghijklmnop", "0123&"):
         assert secret not in logged

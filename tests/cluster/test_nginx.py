@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -100,3 +102,66 @@ async def test_plain_http_leads_to_https(nginx_program, tmp_path):
         assert "?" not in nginx.logged
     finally:
         await nginx.end()
+
+
+MACHINES = [
+    "/api/v1/me",
+    "/api/v1/tickets/abc?wait=20",
+    "/api/authz/forward-auth",
+    "/wechat/callback?signature=x",
+    "/websocket/abc",
+    "/widget/tickets",
+    *(f"/oauth2/{name}" for name in ("auth", "token", "userinfo", "jwks", "introspect", "revoke")),
+]
+PEOPLES = [
+    "/",
+    "/not-me/abc",
+    "/oauth2/authorize?client_id=a",
+    "/oauth2/logout",
+    "/widget?client_id=a",
+    "/.well-known/acme-challenge/x",
+]
+
+
+async def test_by_plain_http_pages_are_led_on_and_programs_refused(nginx_program, tmp_path):
+    nginx = Nginx(nginx_program, tmp_path / "nginx", [free_port()])
+    await nginx.start()
+    try:
+        browser = SiteBrowser(f"http://127.0.0.1:{nginx.plain_port}", client())
+        for path in MACHINES:
+            for method in ("GET", "POST"):
+                answer = await browser.request(method, path)
+                assert (answer.code, json.loads(answer.body)["code"]) == (403, "https_required"), path
+                assert answer.headers["Content-Type"] == "application/problem+json"
+                assert "Location" not in answer.headers
+        for path in PEOPLES:
+            answer = await browser.get(path)
+            assert (answer.code, answer.headers["Location"]) == (301, f"https://127.0.0.1{path}")
+    finally:
+        await nginx.end()
+
+
+async def test_tls_1_2_has_forward_secrecy_and_authenticated_encryption(nginx_program, tmp_path):
+    nginx = Nginx(nginx_program, tmp_path / "nginx", [free_port()])
+    await nginx.start()
+    try:
+        assert await greeted(nginx, "ECDHE-ECDSA-AES128-GCM-SHA256")
+        assert await greeted(nginx, "ECDHE-ECDSA-CHACHA20-POLY1305")
+        assert not await greeted(nginx, "ECDHE-ECDSA-AES128-SHA")
+        assert not await greeted(nginx, "ECDHE-ECDSA-AES256-SHA384")
+    finally:
+        await nginx.end()
+
+
+async def greeted(nginx: Nginx, suite: str) -> bool:
+    """Whether nginx takes a client of TLS 1.2 with this suite alone."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{suite}:@SECLEVEL=0")
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", nginx.port, ssl=context)
+    except (ssl.SSLError, ConnectionError):
+        return False
+    writer.close()
+    return True
