@@ -117,15 +117,14 @@ class Waiters:
 class Watch:
     """One waiter on one ticket."""
 
-    __slots__ = ("_closed", "_listener", "_slot", "_told", "_waiters", "asked")
+    __slots__ = ("_listener", "_slot", "_told", "_waiters", "asked")
 
     def __init__(self, waiters: Waiters, ticket_id: str, secret: str, listener: Listener) -> None:
         self._waiters = waiters
         self.asked = (ticket_id, secret)
-        self._listener = listener
+        self._listener: Listener | None = listener  # None: closed
         self._told: State | None = None
         self._slot: int | None = None  # of the wheel
-        self._closed = False
 
     def open(self) -> None:
         """Subscribes; the listener is told from now on."""
@@ -134,14 +133,14 @@ class Watch:
 
     def close(self) -> None:
         """Ends the waiting; nothing is told afterwards."""
-        if not self._closed:
-            self._closed = True
+        if self._listener is not None:
+            self._listener = None  # it holds us: what is held both ways waits for Python's collector
             self._waiters.context.broker.unsubscribe(self.asked[0], self)
             self._wake_in(None)
 
     def __call__(self) -> None:
         """The broker's wake."""
-        if not self._closed:
+        if self._listener is not None:
             self._waiters.look(self)
 
     def due(self) -> None:
@@ -150,7 +149,8 @@ class Watch:
         self()
 
     def read(self, seen: View) -> None:
-        if self._closed:
+        listener = self._listener
+        if listener is None:
             return
         if seen.state in FINAL:
             self.close()
@@ -158,15 +158,16 @@ class Watch:
             self._wake_in(seen.expires_in)
         if seen.state is not self._told:
             self._told = seen.state
-            self._listener.told(seen)
+            listener.told(seen)
 
     def unread(self) -> None:
         """The store did not answer."""
-        if self._closed:
+        listener = self._listener
+        if listener is None:
             return
         if self._told is None:
             self.close()
-            self._listener.store_is_away()
+            listener.store_is_away()
         else:
             self._wake_in(RETRY_SECONDS)
 

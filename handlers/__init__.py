@@ -27,6 +27,7 @@ from handlers.admin import entry, logs, overview, people, setup
 from handlers.admin.base import ADMIN
 from handlers.base import ApiNotFound, BaseHandler, NotFound, PageHandler
 from handlers.services import Services
+from handlers.templates import Templates
 from oidc import tokens as oauth_paths
 
 ROOT = Path(__file__).parent.parent
@@ -125,7 +126,7 @@ def make_application(services: Services) -> Application:
         ],
         default_handler_class=NotFound,
         default_handler_args=given,
-        template_path=str(ROOT / "templates"),
+        template_loader=Templates(str(ROOT / "templates")),
         static_path=str(ROOT / "static"),
         static_handler_class=Static,
         static_handler_args=dict(given),

@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from errors import StoreUnavailable
+from errors import SaomaError, StoreUnavailable
 from wheel import Wheel
 
 Result = TypeVar("Result")
@@ -215,8 +215,10 @@ class Writer:
 
 
 def _in_our_words(error: BaseException) -> BaseException:
-    """What Python's driver says (each version differently) of values that cannot be stored."""
+    """Also what Python's driver says (each version differently) of values that cannot be stored."""
     match error:
+        case SaomaError():  # no fault: its frames would hold this group, and be held by it
+            return error.with_traceback(None)
         case sqlite3.InterfaceError() | sqlite3.ProgrammingError():
             return TypeError(f"not to be stored: {error}")
         case sqlite3.IntegrityError() | sqlite3.DataError():
