@@ -56,6 +56,12 @@ async def exchange(
         ticket = await held_ticket(transaction, ticket_id, secret, now)
         if ticket.client not in clients:
             raise TicketUnknown
+
+        def collected_by_now(known: Ticket) -> Ticket:
+            # Who takes back what is pending takes nothing back that has expired. A repeat that began in time
+            # has put its session in the first one's place, and must not end the login by being slow.
+            return advance(known, Event.EXCHANGE, now if known.state is State.CONSUMED else context.now())
+
         advance(ticket, Event.EXCHANGE, now)  # raises where that is not allowed
         user = await _require_welcome(transaction, ticket)
         session = _session(context, ticket, user, token, now)
@@ -64,14 +70,7 @@ async def exchange(
         # here or finds this session to end.
         try:
             user = await _require_welcome(transaction, ticket)
-            # By the time that it is then: who takes back what is pending takes nothing back that has expired.
-            ticket = await moved(
-                transaction,
-                context,
-                ticket_id,
-                lambda known: advance(known, Event.EXCHANGE, context.now()),
-                now=now,
-            )
+            ticket = await moved(transaction, context, ticket_id, collected_by_now, now=now)
         except (LoginRefused, TransitionRefused, TicketUnknown):
             await transaction.sessions.revoke(session.id)
             raise

@@ -282,6 +282,23 @@ async def test_a_repeat_beside_an_earlier_one_that_the_database_is_late_with(
     assert len(await world.live_sessions()) == 1
 
 
+async def test_a_repeat_that_begins_within_its_minute_ends_well(world: World):
+    held = await world.confirmed()
+    await world.collect(held)
+    world.clock.pass_(59)
+
+    async def meanwhile(transaction) -> None:
+        world.clock.pass_(2)
+
+    class Slow:
+        async def transact(self, work):
+            return await world.context.storage.transact(lambda t: work(InBetween(t, "create", meanwhile)))
+
+    context = replace(world.context, storage=Slow())  # type: ignore[arg-type]
+    repeated = await exchange(context, held.ticket.id, held.secret)
+    assert await who(world, repeated.token) is not None
+
+
 async def test_a_revoked_session_cannot_be_collected_again(world: World):
     held = await world.confirmed()
     first = await world.collect(held)

@@ -29,7 +29,7 @@ from tests.torture.verdict import verdict, verdict_of_notices
 ACTORS = 12
 DURING_START = 0.15  # of the kills
 LONGEST_SECONDS = 10.0  # that a server lives
-END_SECONDS = 90.0  # to bring to an end what was begun, and to send what is to be sent
+END_SECONDS = 300.0  # to bring to an end what was begun, and to send what is to be sent
 ASKED = 400  # sessions that are asked for over HTTP at the end
 
 
