@@ -1,16 +1,21 @@
-"""Debian's Chromium, once for the folder, and a stage for each test."""
+"""Debian's Chromium, once for the folder; a stage for each test, and for the widget two teams' sites."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
+from handlers.base import BaseHandler
+from tests.handlers.test_app import APP
+from tests.harness import running
 from tests.pages.stage import Stage, staged
+from tests.pages.team import Team
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -72,3 +77,30 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     yield page
     await context.close()
     assert errors == []
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def teams(tmp_path_factory) -> AsyncIterator[tuple[Team, Team]]:
+    """A registered team and one that is not, and the server that both put on their pages."""
+    shop, stranger = Team("Shop"), Team("Stranger")
+    for team in (shop, stranger):
+        team.listen()
+    async with running(tmp_path_factory.mktemp("widget"), sites=[shop.site], app=APP) as whole:
+        shop.whole = stranger.whole = whole
+        with pytest.MonkeyPatch.context() as patch:
+
+            def set_cookie(handler: BaseHandler, *_: Any, **__: Any) -> None:
+                shop.set_cookies.append(handler.request.path)
+
+            patch.setattr(BaseHandler, "set_cookie", set_cookie)
+            yield shop, stranger
+    for team in (shop, stranger):
+        team.server.stop()
+        await team.server.close_all_connections()
+
+
+@pytest.fixture
+def shop(teams: tuple[Team, Team]) -> Team:
+    teams[0].more = teams[0].more_frames = ""
+    teams[0].seen.clear()
+    return teams[0]
