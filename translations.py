@@ -49,7 +49,11 @@ class Texts:
         translated = self._translations.gettext(message) if message else ""
         if not values:
             return translated
-        return _PLACEHOLDER.sub(lambda found: str(values.get(found[1], found[0])), translated)
+        parts = list(_split(translated))
+        for place in range(1, len(parts), 2):
+            name = parts[place]
+            parts[place] = str(values[name]) if name in values else f"{{{name}}}"
+        return "".join(parts)
 
     def time(self, unix_seconds: float, timezone: str) -> str:
         return _time(int(unix_seconds), timezone, self._locale)
@@ -111,6 +115,12 @@ class Catalogues:
             return by_tag[wanted]
         related = (texts for known, texts in by_tag.items() if known.split("-")[0] == wanted.split("-")[0])
         return next(related, None)
+
+
+@lru_cache(maxsize=512)  # texts are ours: there are only so many
+def _split(translated: str) -> tuple[str, ...]:
+    """What is said, the names of placeholders at the odd places."""
+    return tuple(_PLACEHOLDER.split(translated))
 
 
 @lru_cache(maxsize=64)  # many logins are told of in one second

@@ -101,6 +101,14 @@ def ticket_row(ticket: Ticket) -> Row:
     return row
 
 
+def ticket_changes(before: Ticket, after: Ticket) -> Row:
+    """The columns in which they differ, with what `after` has in them."""
+    if after is before:
+        return {}
+    old, new = ticket_row(before), ticket_row(after)
+    return {name: value for name, value in new.items() if value != old[name]}
+
+
 def ticket_of(row: Readable) -> Ticket:
     provider, scalars = row["scanner_provider"], _values(row, _TICKET_SCALARS)
     scalars["agreed"] = bool(scalars["agreed"])

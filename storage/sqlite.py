@@ -6,6 +6,8 @@ import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +23,8 @@ from storage.sqlite_schema import SCHEMA_VERSION, prepare
 from storage.sqlite_sites import Grants, Outbox, SigningKeys
 from storage.sqlite_writer import Writer
 from tickets import State, Ticket
+
+MAX_KNOWN_TICKETS = 16_384  # remembered: as many as can wait in one process, some 1 kB each
 
 _EXPIRING = (
     "tickets",
@@ -60,7 +64,6 @@ def _connect(path: Path, prepare: Callable[[sqlite3.Connection, Path], None]) ->
         connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise StoreUnavailable(f"{path}: {error}") from error
-    connection.row_factory = sqlite3.Row
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process; also no shared memory file
         connection.execute("PRAGMA journal_mode = WAL")
@@ -79,7 +82,13 @@ def _connect(path: Path, prepare: Callable[[sqlite3.Connection, Path], None]) ->
     except StoreUnavailable:
         connection.close()
         raise
+    connection.row_factory = _row
     return connection
+
+
+def _row(cursor: sqlite3.Cursor, values: Sequence[Any]) -> codec.Row:
+    """By names. SQLite's own kind of row looks for each of them among all."""
+    return dict(zip([column[0] for column in cursor.description], values, strict=True))
 
 
 class SqliteStorage(base.Storage):
@@ -87,11 +96,10 @@ class SqliteStorage(base.Storage):
         self._connection = connection
         self._path = path
         self._transaction = _Transaction(connection)
-        self._writer = Writer(connection, TIMEOUT_SECONDS)
+        self._writer = Writer(connection, TIMEOUT_SECONDS, self._transaction.tickets.forget_all)
 
     async def transact(self, work: Callable[[base.Transaction], Awaitable[Result]]) -> Result:
         async def run() -> Result:
-            self._transaction.tickets.begin()
             return await work(self._transaction)
 
         result: Result = await self._writer.submit(run)
@@ -101,6 +109,7 @@ class SqliteStorage(base.Storage):
         async def work(transaction: base.Transaction) -> None:
             for table in _EXPIRING:
                 self._connection.execute(f"DELETE FROM {table} WHERE expires_at <= ?", (now,))  # noqa: S608
+            self._transaction.tickets.forget_all()
 
         await self.transact(work)
 
@@ -185,36 +194,42 @@ class _Sessions(Collection, base.Sessions):
 
 
 class _Tickets(Collection, base.Tickets):
+    """Nobody else writes to the file, so what was read or written last is what is there: a ticket that is
+    remembered is not read.
+    """
+
     _INSERT = insert("tickets", codec.TICKET_COLUMNS)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self._known: dict[str, Ticket] = {}  # the oldest first
 
     async def create(self, ticket: Ticket) -> None:
         try:
             self._execute(self._INSERT, codec.ticket_row(ticket))
         except sqlite3.IntegrityError as error:
             raise ValueError("the id is taken") from error
-
-    def begin(self) -> None:
-        """A piece of work begins. What it reads and then updates is read once."""
-        self._read: Ticket | None = None
+        self._remember(ticket, ticket.created_at)
 
     async def get(self, ticket_id: str, *, now: float) -> Ticket | None:
-        if self._read is None or self._read.id != ticket_id:
+        ticket = self._known.get(ticket_id)
+        if ticket is None:
             row = self._one("SELECT * FROM tickets WHERE id = ?", ticket_id)
-            self._read = codec.ticket_of(row) if row else None
-        return None if self._read is None or self._read.expired(now) else self._read
+            if row is None:
+                return None
+            ticket = codec.ticket_of(row)
+            self._remember(ticket, now)
+        return None if ticket.expired(now) else ticket
 
     async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
         ticket = await self.get(ticket_id, now=now)
         if ticket is None:
             raise TicketUnknown
         changed = change(ticket)
-        if changed is not ticket:
-            before, after = codec.ticket_row(ticket), codec.ticket_row(changed)
-            new = {name: value for name, value in after.items() if value != before[name]}
-            if new:
-                statement = f"UPDATE tickets SET {assignments(new)} WHERE id = :ticket_id"  # noqa: S608
-                self._execute(statement, {**new, "ticket_id": ticket_id})
-            self._read = changed
+        new = codec.ticket_changes(ticket, changed)
+        if new:
+            self._execute(_ticket_update(tuple(new)), {**new, "id": ticket_id})
+            self._known[ticket_id] = changed
         return changed
 
     async def pending_of_user(self, user_id: str, *, now: float) -> Sequence[Ticket]:
@@ -224,6 +239,21 @@ class _Tickets(Collection, base.Tickets):
             (self._survivor(user_id), now, State.SCANNED, State.CONFIRMED),
         )
         return [codec.ticket_of(row) for row in rows]
+
+    def forget_all(self) -> None:
+        """What is remembered may not be what is there: something was taken back, deleted or merged."""
+        self._known.clear()
+
+    def _remember(self, ticket: Ticket, now: float) -> None:
+        self._known[ticket.id] = ticket
+        for old in list(islice(self._known.values(), 2)):  # more than comes, so that what has ended goes
+            if old.expired(now) or len(self._known) > MAX_KNOWN_TICKETS:
+                del self._known[old.id]
+
+
+@lru_cache(maxsize=64)
+def _ticket_update(columns: tuple[str, ...]) -> str:
+    return f"UPDATE tickets SET {assignments(columns)} WHERE id = :id"  # noqa: S608
 
 
 class _Deliveries(Collection, base.Deliveries):
@@ -265,9 +295,9 @@ class _Transaction:
     """The collections of the one connection; the writer thread alone calls them."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self.users = People(connection)
-        self.sessions = _Sessions(connection)
         self.tickets = _Tickets(connection)
+        self.users = People(connection, merged=self.tickets.forget_all)
+        self.sessions = _Sessions(connection)
         self.deliveries = _Deliveries(connection)
         self.links = _Links(connection)
         self.logins = Logins(connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from collections.abc import Callable
 
 from storage import base, codec
 from storage.base import Page, check_search_text, page_size
@@ -13,7 +14,22 @@ from storage.sqlite_collection import Collection, assignments
 SEARCHED_AT_ONCE = 5000  # people that one piece of work looks at: some 20 ms, while all others wait
 
 
+# One row for each identity, or one where there is none. Ids have no blanks.
+_PERSON = """
+SELECT users.id, users.created_at AS user_created_at, chosen_name, unionid, blocked, remark, admin,
+    login_count, last_login_at, identities.*,
+    (SELECT group_concat(id, ' ') FROM former_users WHERE user_id = users.id) AS previous_ids
+FROM users LEFT JOIN identities ON identities.user_id = users.id
+WHERE users.id = ? ORDER BY identities.created_at, provider, subject
+"""
+
+
 class People(Collection, base.Users):
+    def __init__(self, connection: sqlite3.Connection, merged: Callable[[], None]) -> None:
+        """`merged` is called where tickets become another person's."""
+        super().__init__(connection)
+        self._merged = merged
+
     async def upsert_identity(
         self, provider: str, subject: str, *, following: bool, event_at: float, new_id: str, now: float
     ) -> User:
@@ -64,8 +80,7 @@ class People(Collection, base.Users):
         return self._require(user_id)
 
     async def get(self, user_id: str) -> User | None:
-        row = self._one("SELECT * FROM users WHERE id = ?", self._survivor(user_id))
-        return self._assemble(row) if row else None
+        return self._find(user_id) or self._find(self._survivor(user_id))
 
     async def by_identity(self, provider: str, subject: str) -> User | None:
         user_id = self._user_of(provider, subject)
@@ -120,7 +135,7 @@ class People(Collection, base.Users):
         )
         # instr, for LIKE ends at a NUL character; lower changes A to Z only.
         rows = self._execute(
-            "SELECT * FROM users WHERE (created_at, id) > (:created_at, :id)"
+            "SELECT id FROM users WHERE (created_at, id) > (:created_at, :id)"
             " AND (created_at, id) <= (:last_created_at, :last_id) AND (:text = ''"
             " OR instr(lower(chosen_name), lower(:text)) OR instr(lower(remark), lower(:text))"
             " OR EXISTS (SELECT 1 FROM identities WHERE user_id = users.id"
@@ -135,7 +150,7 @@ class People(Collection, base.Users):
                 "limit": limit + 1,
             },
         ).fetchall()
-        found = tuple(self._assemble(row) for row in rows[:limit])
+        found = tuple(self._require(row["id"]) for row in rows[:limit])
         if len(rows) > limit:
             return Page(found, codec.cursor_after(found[-1].created_at, found[-1].id))
         return Page(found, codec.cursor_after(last["created_at"], last["id"]) if last else "")
@@ -147,19 +162,19 @@ class People(Collection, base.Users):
         return row["user_id"] if row else None
 
     def _require(self, user_id: str) -> User:
-        row = self._one("SELECT * FROM users WHERE id = ?", user_id)
-        assert row is not None, "an identity points to a person"
-        return self._assemble(row)
+        user = self._find(user_id)
+        assert user is not None, "an identity points to a person"
+        return user
 
-    def _assemble(self, row: sqlite3.Row) -> User:
-        identities = self._execute(
-            "SELECT * FROM identities WHERE user_id = ? ORDER BY created_at, provider, subject", (row["id"],)
-        )
-        former = self._execute("SELECT id FROM former_users WHERE user_id = ? ORDER BY id", (row["id"],))
+    def _find(self, user_id: str) -> User | None:
+        rows = self._execute(_PERSON, (user_id,)).fetchall()
+        if not rows:
+            return None
+        row = rows[0]
         return User(
             id=row["id"],
-            created_at=row["created_at"],
-            identities=tuple(codec.identity_of(identity) for identity in identities),
+            created_at=row["user_created_at"],
+            identities=tuple(codec.identity_of(row) for row in rows if row["provider"] is not None),
             chosen_name=row["chosen_name"],
             unionid=row["unionid"] or "",
             blocked=bool(row["blocked"]),
@@ -167,7 +182,7 @@ class People(Collection, base.Users):
             admin=bool(row["admin"]),
             login_count=row["login_count"],
             last_login_at=row["last_login_at"],
-            previous_ids=tuple(old["id"] for old in former),
+            previous_ids=tuple(sorted((row["previous_ids"] or "").split())),
         )
 
     def _link_unionid(self, user_id: str, unionid: str) -> str:
@@ -187,6 +202,7 @@ class People(Collection, base.Users):
                 f"UPDATE {table} SET user_id = ? WHERE user_id = ?",  # noqa: S608
                 (older["id"], younger["id"]),
             )
+        self._merged()
         latest = younger if younger["last_login_at"] > older["last_login_at"] else older
         self._execute("DELETE FROM users WHERE id = ?", (younger["id"],))
         self._execute("INSERT INTO former_users (id, user_id) VALUES (?, ?)", (younger["id"], older["id"]))

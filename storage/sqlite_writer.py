@@ -89,10 +89,16 @@ class _AsideJob(_Asked):
 
 
 class Writer:
-    def __init__(self, connection: sqlite3.Connection, timeout: float) -> None:
-        """`timeout`: seconds after which whoever has submitted work is told that the store is away."""
+    def __init__(
+        self, connection: sqlite3.Connection, timeout: float, taken_back: Callable[[], None] = lambda: None
+    ) -> None:
+        """`timeout`: seconds after which whoever has submitted work is told that the store is away.
+
+        `taken_back` is called, in the thread, where something that work has done is not there any more.
+        """
         self._connection = connection
         self._timeout = timeout
+        self._taken_back = taken_back
         self._callers = threading.local()  # each thread's one
         self._jobs: queue.SimpleQueue[Sequence[_Asked] | None] = queue.SimpleQueue()
         self._asides: collections.deque[_AsideJob] = collections.deque()
@@ -182,26 +188,52 @@ class Writer:
             raise StoreUnavailable("The store is closed.")
 
     def _commit(self, group: list[_Job]) -> None:
-        execute = self._connection.execute
         try:
-            execute("BEGIN IMMEDIATE")
-            for job in group:
-                execute("SAVEPOINT work")
-                try:
-                    job.result = _run_to_end(job.work())
-                except BaseException as error:  # whatever it is, the thread goes on
-                    if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_THE_VALUES):
-                        raise  # disk full, input or output error: the whole transaction is in doubt
-                    job.error = _in_our_words(error)
-                    execute("ROLLBACK TO work")
-                execute("RELEASE work")
-            execute("COMMIT")
+            if not self._commit_as_one(group):
+                self._commit_each_for_itself(group)
         except sqlite3.Error as error:
             log.error("the database refused a transaction: %s", error)
+            self._taken_back()
             with contextlib.suppress(sqlite3.Error):  # it may have been rolled back already
-                execute("ROLLBACK")
+                self._connection.execute("ROLLBACK")
             for job in group:
                 job.error = StoreUnavailable()
+
+    def _commit_as_one(self, group: list[_Job]) -> bool:
+        """False, with nothing changed, where a job has failed that had changed something before."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        for job in group:
+            changes = connection.total_changes
+            if not self._do(job) and connection.total_changes != changes:
+                connection.execute("ROLLBACK")
+                self._taken_back()
+                return False
+        connection.execute("COMMIT")
+        return True
+
+    def _commit_each_for_itself(self, group: list[_Job]) -> None:
+        """What failed is taken back, which costs the others a copy of each page that they change."""
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        for job in group:
+            execute("SAVEPOINT work")
+            if not self._do(job):
+                execute("ROLLBACK TO work")
+                self._taken_back()
+            execute("RELEASE work")
+        execute("COMMIT")
+
+    def _do(self, job: _Job) -> bool:
+        """Whether it was done. Raises sqlite3.Error where the whole transaction is in doubt."""
+        job.error = None
+        try:
+            job.result = _run_to_end(job.work())
+        except BaseException as error:  # whatever it is, the thread goes on
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_THE_VALUES):
+                raise  # disk full, input or output error
+            job.error = _in_our_words(error)
+        return job.error is None
 
     def _deliver(self, group: Sequence[_Asked]) -> None:
         by_caller: dict[_Caller, list[_Asked]] = {}

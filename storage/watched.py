@@ -140,8 +140,15 @@ class _Transaction:
 
     def __init__(self, transaction: Transaction, touched: list[str]) -> None:
         self._transaction = transaction
-        self.users = _Collection(transaction.users, USERS, touched)
-        self.sessions = _Collection(transaction.sessions, SESSIONS, touched)
+        self._touched = touched
+
+    @property
+    def users(self) -> _Collection:
+        return _Collection(self._transaction.users, USERS, self._touched)
+
+    @property
+    def sessions(self) -> _Collection:
+        return _Collection(self._transaction.sessions, SESSIONS, self._touched)
 
     def __getattr__(self, collection: str) -> Any:
         return getattr(self._transaction, collection)

@@ -282,6 +282,30 @@ async def test_work_that_raises_disturbs_nobody_in_its_group(
     await storage.close()
 
 
+async def test_a_group_is_done_again_only_where_something_has_to_be_taken_back(
+    tmp_path: Path, statements: list[str]
+) -> None:
+    storage = sqlite.open(tmp_path / "saoma.db")
+
+    async def refused(transaction: Transaction) -> None:
+        raise LookupError
+
+    async def too_late(transaction: Transaction) -> None:
+        await transaction.logins.append(login("undone"))
+        raise LookupError
+
+    for failing, inserted in ((refused, 1), (too_late, 3)):  # its own twice
+        statements.clear()
+        kept = append(storage, failing.__name__)
+        with pytest.raises(LookupError):
+            await storage.transact(failing)
+        await kept
+        assert sum(said.startswith("INSERT") for said in statements) == inserted
+        assert any(said.startswith("SAVEPOINT") for said in statements) == (failing is too_late)
+    assert await stored_ids(storage) == {"refused", "too_late"}
+    await storage.close()
+
+
 async def test_work_that_waits_for_something_else_is_a_mistake(tmp_path: Path) -> None:
     storage = sqlite.open(tmp_path / "saoma.db")
 
