@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from oidc import Grant
 from storage.records import (
@@ -21,12 +21,6 @@ from storage.records import (
 from tickets import Device, Scanner, State, Ticket
 
 Row: TypeAlias = "dict[str, Any]"
-
-
-class Readable(Protocol):
-    """A row as a driver returns it: a dictionary, or SQLite's own kind."""
-
-    def __getitem__(self, name: str, /) -> Any: ...
 
 
 COUNTED_TICKETS = 8  # of one person: more than they collect in the time that an exchange may be repeated
@@ -75,7 +69,7 @@ _LATER: Row = {
 }
 
 
-def _values(row: Readable, names: Iterable[str]) -> Row:
+def _values(row: Row, names: Iterable[str]) -> Row:
     try:
         return {name: row[name] for name in names}
     except KeyError:
@@ -84,7 +78,7 @@ def _values(row: Readable, names: Iterable[str]) -> Row:
         }
 
 
-def _found(row: Readable, name: str) -> Any:
+def _found(row: Row, name: str) -> Any:
     try:
         return row[name]
     except KeyError:
@@ -109,7 +103,7 @@ def ticket_changes(before: Ticket, after: Ticket) -> Row:
     return {name: value for name, value in new.items() if value != old[name]}
 
 
-def ticket_of(row: Readable) -> Ticket:
+def ticket_of(row: Row) -> Ticket:
     provider, scalars = row["scanner_provider"], _values(row, _TICKET_SCALARS)
     scalars["agreed"] = bool(scalars["agreed"])
     return Ticket(
@@ -120,13 +114,13 @@ def ticket_of(row: Readable) -> Ticket:
     )
 
 
-def identity_of(row: Readable) -> Identity:
+def identity_of(row: Row) -> Identity:
     scalars = {name: row[name] for name in _IDENTITY_SCALARS}
     scalars["following"] = bool(scalars["following"])
     return Identity(profile=profile_of(row), **scalars)
 
 
-def profile_of(row: Readable) -> Profile:
+def profile_of(row: Row) -> Profile:
     return Profile(**{name: row[name] for name in _PROFILE_FIELDS})
 
 
@@ -138,7 +132,7 @@ def session_row(session: Session) -> Row:
     return {name: getattr(session, name) for name in _SESSION_FIELDS}
 
 
-def session_of(row: Readable) -> Session:
+def session_of(row: Row) -> Session:
     values = _values(row, _SESSION_FIELDS)
     values["revoked"], values["agreed"] = bool(values["revoked"]), bool(values["agreed"])
     return Session(**values)
@@ -148,7 +142,7 @@ def link_row(link: Link) -> Row:
     return {name: getattr(link, name) for name in _LINK_FIELDS}
 
 
-def link_of(row: Readable) -> Link:
+def link_of(row: Row) -> Link:
     values = {name: row[name] for name in _LINK_FIELDS}
     values["used"] = bool(values["used"])
     return Link(**values)
@@ -158,7 +152,7 @@ def login_row(login: Login) -> Row:
     return {name: getattr(login, name) for name in _LOGIN_FIELDS}
 
 
-def login_of(row: Readable) -> Login:
+def login_of(row: Row) -> Login:
     return Login(**_values(row, _LOGIN_FIELDS))
 
 
@@ -166,7 +160,7 @@ def grant_row(grant: Grant) -> Row:
     return {name: getattr(grant, name) for name in _GRANT_FIELDS}
 
 
-def grant_of(row: Readable) -> Grant:
+def grant_of(row: Row) -> Grant:
     values = {name: row[name] for name in _GRANT_FIELDS}
     values["redeemed"], values["revoked"] = bool(values["redeemed"]), bool(values["revoked"])
     return Grant(**values)
@@ -176,7 +170,7 @@ def notice_row(notice: Notice) -> Row:
     return {name: getattr(notice, name) for name in _NOTICE_FIELDS}
 
 
-def notice_of(row: Readable) -> Notice:
+def notice_of(row: Row) -> Notice:
     return Notice(**{name: row[name] for name in _NOTICE_FIELDS})
 
 
@@ -184,7 +178,7 @@ def audit_row(entry: AuditEntry) -> Row:
     return {name: getattr(entry, name) for name in _AUDIT_FIELDS}
 
 
-def audit_of(row: Readable) -> AuditEntry:
+def audit_of(row: Row) -> AuditEntry:
     return AuditEntry(**{name: row[name] for name in _AUDIT_FIELDS})
 
 
@@ -192,7 +186,7 @@ def signing_key_row(key: SigningKey) -> Row:
     return {name: getattr(key, name) for name in _SIGNING_KEY_FIELDS}
 
 
-def signing_key_of(row: Readable) -> SigningKey:
+def signing_key_of(row: Row) -> SigningKey:
     return SigningKey(**{name: row[name] for name in _SIGNING_KEY_FIELDS})
 
 
