@@ -16,6 +16,7 @@ from joserfc.jwk import ECKey, KeyParameters, KeySet, RSAKey
 from joserfc.jwk import Key as AnyKey
 
 ALGORITHMS = ("RS256", "ES256")
+RSA_BITS = 3072  # as strong as P-256 (NIST SP 800-57, 5.6.1.1)
 AHEAD_SECONDS = 2 * 86400.0  # that a key is published before its turn
 AFTER_SECONDS = 7 * 86400.0  # and after it
 KNOWN_SECONDS = 3600.0  # by then whoever keeps our key set has looked again
@@ -64,7 +65,7 @@ def new_key(algorithm: str, key_id: str) -> PrivateKey:
     """A fresh key; the cryptographic library has the only good source of chance for one."""
     parameters: KeyParameters = {"kid": key_id, "use": "sig", "alg": algorithm}
     if algorithm == "RS256":
-        return RSAKey.generate_key(2048, parameters)
+        return RSAKey.generate_key(RSA_BITS, parameters)
     return ECKey.generate_key("P-256", parameters)
 
 
