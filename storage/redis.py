@@ -26,7 +26,8 @@ PREFIX = "saoma:"
 MAX_CONNECTIONS = 64  # a pool that waits for a free one: redis-py's default raises at 100
 ANSWER_SECONDS = 2.0
 MAX_TRIES = 50
-# Redis deletes by its own clock; what it deletes has been over for a while by ours, whoever is ahead.
+# Redis is told how long to keep a ticket, not until when: its clock may be another. What it deletes has been
+# over for a while.
 SLACK_SECONDS = 60.0
 # Whoever asks for marks has the database to ask instead, and does not wait for a Redis that hangs.
 MARK_SECONDS = 0.5
@@ -40,13 +41,10 @@ log = logging.getLogger("saoma.storage")
 _SWAP = """
 local current = redis.call('GET', KEYS[1])
 if (current or '') ~= ARGV[1] then return {0, current} end
-redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 if #KEYS == 2 then
     redis.call('SADD', KEYS[2], ARGV[4])
-    local left, time = redis.call('PTTL', KEYS[2]), redis.call('TIME')
-    if left < 0 or time[1] * 1000 + left < tonumber(ARGV[3]) then
-        redis.call('PEXPIREAT', KEYS[2], ARGV[3])
-    end
+    if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
 end
 return {1, false}
 """
@@ -104,7 +102,7 @@ class RedisTickets(base.Tickets):
         self._read: dict[str, bytes] = {}
 
     async def create(self, ticket: Ticket) -> None:
-        made, _ = await self._swapped(b"", ticket)
+        made, _ = await self._swapped(b"", ticket, ticket.created_at)
         if not made:
             raise ValueError("the id is taken")
 
@@ -129,7 +127,7 @@ class RedisTickets(base.Tickets):
             changed = change(ticket)
             if changed is ticket:
                 return ticket
-            done, there = await self._swapped(raw, changed)
+            done, there = await self._swapped(raw, changed, now)
             if done:
                 if there is not None:
                     self._read[ticket_id] = there
@@ -146,11 +144,12 @@ class RedisTickets(base.Tickets):
         waiting = (State.SCANNED, State.CONFIRMED)
         return [ticket for ticket in tickets if ticket is not None and ticket.state in waiting]
 
-    async def _swapped(self, former: bytes, ticket: Ticket) -> tuple[bool, bytes | None]:
+    async def _swapped(self, former: bytes, ticket: Ticket, now: float) -> tuple[bool, bytes | None]:
         """Puts `ticket` in the place of `former`: whether that was there, and what is there now."""
         fresh = _encode(ticket)
         keys = [_key(ticket.id)] + ([_user_key(ticket.user_id)] if ticket.user_id else [])
-        done, current = await _answered(self._swap(keys=keys, args=[former, fresh, _end(ticket), ticket.id]))
+        life = int((ticket.expires_at + SLACK_SECONDS - now) * 1000)  # more than 0: it was alive at `now`
+        done, current = await _answered(self._swap(keys=keys, args=[former, fresh, life, ticket.id]))
         return (True, fresh) if done else (False, current)
 
     def _alive(self, ticket_id: str, raw: bytes | None, now: float) -> Ticket | None:
@@ -185,10 +184,6 @@ def _key(ticket_id: str) -> str:
 def _user_key(user_id: str) -> str:
     codec.scalars(id=user_id)
     return f"{PREFIX}tickets-of:{user_id}"
-
-
-def _end(ticket: Ticket) -> int:
-    return int((ticket.expires_at + SLACK_SECONDS) * 1000)
 
 
 def _encode(ticket: Ticket) -> bytes:

@@ -78,6 +78,11 @@ class Asking:
         assert (await self.member.get("/api/v1/me")).code == 200
 
 
+def on_redis(url: str) -> dict[str, object]:
+    """Settings of a cluster's node."""
+    return {"redis": {"url": url}, "server": {"secret_key": "k" * 40}}
+
+
 async def made(folder: Path, emulator: Emulator, **document: object) -> Site:
     return Site(folder, emulator, app=APP, limits={"enabled": False}, **document)
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -105,6 +106,18 @@ async def test_redis_deletes_by_itself_a_while_after_the_end(client, tickets):
     for key in ("ticket:ticket", "tickets-of:anna"):
         left = await client.pttl(PREFIX + key)
         assert 59_000 < left - SLACK_SECONDS * 1000 <= 60_000, key
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600])
+async def test_its_clock_is_nobodys(client, tickets, ahead):
+    """A node's clock, and Redis's an hour from it: tickets and the list live as long as by the node's."""
+    now = time.time() - ahead
+    await tickets.create(ticket("ticket", created_at=now, expires_at=now + 300))
+    assert await tickets.get("ticket", now=now + 299) is not None
+    await tickets.update("ticket", lambda known: replace(known, user_id="anna"), now=now + 100)
+    for key in ("ticket:ticket", "tickets-of:anna"):
+        left = await client.pttl(PREFIX + key)
+        assert 199_000 < left - SLACK_SECONDS * 1000 <= 200_000, key
 
 
 async def test_what_is_over_is_not_there_though_redis_has_it(client, tickets):
