@@ -6,9 +6,7 @@ import asyncio
 import ctypes
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,23 +18,11 @@ import yaml
 
 from tests.canaries import CANARIES
 from tests.certificate import self_signed
-from tests.ports import free_port
+from tests.ports import free_port, listens
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 20.0
 PR_SET_PDEATHSIG = 1
-
-
-class NoNginx(Exception):
-    """There is no nginx here."""
-
-
-def find_nginx() -> str:
-    """Raises NoNginx."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        raise NoNginx("nginx is not on PATH (Debian's nginx)")
-    return program
 
 
 def dies_with_us(how: signal.Signals) -> Callable[[], None]:
@@ -47,6 +33,8 @@ def dies_with_us(how: signal.Signals) -> Callable[[], None]:
 
 class Node:
     """One saoma process. Its log is one file, however often it is started."""
+
+    PROGRAM: tuple[str, ...] = ("server.py",)
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True)
@@ -75,7 +63,7 @@ class Node:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SAOMA_")}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "server.py", "serve", "--settings", str(self.settings)],
+                [sys.executable, *self.PROGRAM, "serve", "--settings", str(self.settings)],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -201,13 +189,9 @@ class Nginx:
                 preexec_fn=dies_with_us(signal.SIGTERM),
             )
         deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=0.2).close()
-                return
-            except OSError:
-                assert self._process.poll() is None, f"no start: {main.read_text()}"
-                assert time.monotonic() < deadline, f"does not listen: {main.read_text()}"
+        while not listens(self.port):
+            assert self._process.poll() is None, f"no start: {main.read_text()}"
+            assert time.monotonic() < deadline, f"does not listen: {main.read_text()}"
             await asyncio.sleep(0.02)
 
     async def end(self) -> None:

@@ -96,6 +96,7 @@ class Crowd:
 
     async def come(self, rate: float, seconds: float) -> None:
         """So many visits a second, for so long; returns when the last has ended."""
+        self._over.clear()
         loop, kinds = asyncio.get_running_loop(), tuple(self._kinds)
         start = due = loop.time()
         while due < start + seconds:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import secrets
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
@@ -25,7 +27,8 @@ from tests.harness import CALLBACK, new_account
 from tests.ports import free_port
 from tests.receiver import LOOPBACK, SECRET, Message, Receiver, receiving
 from tests.soak.crowd import Crowd
-from tests.soak.samples import Sample, growth, sample, trend
+from tests.soak.samples import Sample, Used, growth, kept, sample, trend
+from tests.soak.served import USED
 
 TICKET_SECONDS = 45.0
 SESSION_SECONDS = 120.0
@@ -36,11 +39,29 @@ MINUTE = 60.0
 EXPIRING = ("tickets", "sessions", "deliveries", "links", "grants", "signatures")
 
 
+class Watched(Node):
+    """A server that tells what it has in use."""
+
+    PROGRAM = ("-m", "tests.soak.served")
+
+    async def used(self, visits: int) -> Used:
+        """After so many visits, while nobody is there."""
+        told = self.settings.with_name(USED)
+        told.unlink(missing_ok=True)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR1)
+        async with asyncio.timeout(END_SECONDS):
+            while not told.exists():
+                await asyncio.sleep(0.05)
+        return Used(visits=visits, **json.loads(told.read_text()))
+
+
 @dataclass
 class Report:
     start: Sample | None = None
     end: Sample | None = None
     samples: list[Sample] = field(default_factory=list)
+    used: list[Used] = field(default_factory=list)  # after each part of the load
     visits: int = 0
     logins: int = 0
     told: int = 0
@@ -60,6 +81,7 @@ class Report:
                 f"{name}: {first.seconds:.0f} s {of(first):.1f} MB,"
                 f" in the second half {found.level:.1f} MB, {found.per_hour:+.2f} MB an hour"
             )
+        lines += [f"in use: {used}" for used in self.used]
         lines += [f"before the load: {self.start}", f"after the load:  {self.end}"]
         lines.append("rows: " + ", ".join(f"{name} {number}" for name, number in self.rows.items()))
         return "\n".join([*lines, *(f"WRONG  {line}" for line in self.wrong)])
@@ -81,12 +103,17 @@ class Soak:
     ) -> Report:
         report, emulator = self.report, Emulator.start(new_account(), timeout=5.0)
         async with receiving(self._answer) as receiver:
-            server = Node(self._folder / "server", self._settings(emulator, receiver))
+            server = Watched(self._folder / "server", self._settings(emulator, receiver))
             emulator.deliver_to(server.address + CALLBACK)
             crowd = Crowd(emulator, server.port, self._rng)
             try:
                 await server.start()
-                await self._load(server, crowd, receiver, seconds, says)
+                report.start = await self._settled(server)
+                says(str(report.start))
+                # In between nobody is there, so that what is in use can be compared.
+                for _ in range(parts := 2 if judges_growth else 1):
+                    await self._load(server, crowd, receiver, seconds / parts, says)
+                    report.used.append(await server.used(crowd.done.total()))
                 await server.end()
             finally:
                 await server.end()
@@ -98,7 +125,7 @@ class Soak:
         if self._untrue:
             report.wrong.append(f"{self._untrue} calls to the site are signed wrongly")
         if judges_growth:
-            report.wrong += growth(report.samples)
+            report.wrong += growth(report.samples) + kept(*report.used)
         self._judge_what_is_stored()
         report.wrong += [
             line for line in server.log.read_text().splitlines() if "Traceback" in line or " ERROR " in line
@@ -109,14 +136,13 @@ class Soak:
         self, server: Node, crowd: Crowd, receiver: Receiver, seconds: float, says: Callable[[str], None]
     ) -> None:
         report = self.report
-        report.start = await self._settled(server)
-        says(str(report.start))
-        since = time.monotonic()
-        coming, said_at = asyncio.create_task(crowd.come(self._rate, seconds)), 0.0
+        before = report.samples[-1].seconds if report.samples else 0.0
+        since, said_at = time.monotonic() - before, before
+        coming = asyncio.create_task(crowd.come(self._rate, seconds))
         while not coming.done():
             await asyncio.wait({coming}, timeout=self._pause)
             now = time.monotonic() - since
-            if coming.done() or now > seconds:
+            if coming.done() or now > before + seconds:
                 break
             report.samples.append(await self._sample(server, now))
             report.told += len(receiver.received)

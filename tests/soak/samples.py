@@ -14,6 +14,8 @@ MEGABYTE = 1024 * 1024
 SHARE_AN_HOUR = 0.02  # of the level, by which memory may grow
 MEGABYTES_AN_HOUR = 2.0  # or by so much, whichever is more
 NOISE_MEGABYTES = 0.5  # that a short time may show in any case: the allocator takes memory by the megabyte
+BLOCKS_A_VISIT = 0.5  # that stay in use
+BYTES_A_VISIT = 100.0
 MORE_DESCRIPTORS = 8  # the load is by chance
 MORE_THREADS = 2
 
@@ -40,6 +42,30 @@ class Sample:
             f"  waiting {self.waiting:3}  connections {self.connections:3}"
             f"  database {self.database:6.2f} MB  WAL {self.log:5.2f} MB"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What is in use after so many visits: small blocks, which are Python's, and bytes of all larger ones.
+
+    Far finer than what the process takes: a leak fills the holes of that first.
+    """
+
+    visits: int
+    blocks: int
+    bytes: int
+
+    def __str__(self) -> str:
+        large = self.bytes / MEGABYTE
+        return f"{self.blocks} blocks and {large:.2f} MB of larger ones after {self.visits} visits"
+
+
+def kept(before: Used, after: Used) -> list[str]:
+    """What each visit leaves in use."""
+    visits = after.visits - before.visits
+    blocks, large = (after.blocks - before.blocks) / visits, (after.bytes - before.bytes) / visits
+    wrong = [f"each visit leaves {blocks:.2f} blocks in use"] if blocks > BLOCKS_A_VISIT else []
+    return wrong + ([f"each visit leaves {large:.0f} bytes in use"] if large > BYTES_A_VISIT else [])
 
 
 def sample(process: int, database: Path, metrics: str, seconds: float) -> Sample:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak.run import Soak
-from tests.soak.samples import Sample, growth, slope
+from tests.soak.samples import Sample, Used, growth, kept, slope
 
 SECONDS, RATE = 6.0, 12.0
 
@@ -62,6 +62,13 @@ def test_memory_that_grows_is_found(what):
 @pytest.mark.parametrize(("what", "number"), [("descriptors", 40.0), ("threads", 10.0)])
 def test_what_is_not_given_back_is_found(what, number):
     assert len(growth(hour(**{what: number}))) == 1
+
+
+def test_what_a_visit_leaves_is_found():
+    before = Used(visits=3000, blocks=400_000, bytes=20_000_000)
+    assert kept(before, Used(visits=6000, blocks=401_000, bytes=20_200_000)) == []
+    assert len(kept(before, Used(visits=6000, blocks=403_000, bytes=20_000_000))) == 1
+    assert len(kept(before, Used(visits=6000, blocks=400_000, bytes=20_600_000))) == 1
 
 
 def test_a_slope_is_that_of_most():
