@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from storage.codec import Row
+
 
 class Collection:
     """Single statements on the one connection."""
@@ -13,8 +15,8 @@ class Collection:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
 
-    def _one(self, statement: str, *values: Any) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._execute(statement, values).fetchone()
+    def _one(self, statement: str, *values: Any) -> Row | None:
+        row: Row | None = self._execute(statement, values).fetchone()
         return row
 
     def _survivor(self, user_id: str) -> str:
