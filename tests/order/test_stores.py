@@ -65,10 +65,11 @@ def acts(draw: st.DrawFn, tickets: Sequence[str]) -> Act:
 
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
-    """As `walks.by_chance`, but so that hypothesis can make a failing one small."""
+    """As `walks.by_chance`, with more before, and so that hypothesis can make a failing one small."""
     favourite = draw(st.sampled_from(TICKETS))
     before = steps_to(favourite, draw(st.sampled_from([3, 2, 2, 1, 0])))
     before += draw(st.sampled_from([[], [], [], *([Act("wait", seconds)] for seconds in BETWEEN)]))
+    before += draw(st.lists(acts(TICKETS), max_size=4))
     at_once = draw(st.lists(acts([favourite] * 8 + list(TICKETS)), min_size=2, max_size=5))
     return Program(before, at_once)
 
