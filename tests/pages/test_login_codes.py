@@ -18,9 +18,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_silent_renewals_end_after_three(page: Page, stage: Stage) -> None:
-    stage.lifetime = 0.8
+    stage.lifetime = 3  # that it has not ended before the page is there
     await show(page, stage)
-    await expect(panel(page, "二维码已失效，点击刷新")).to_be_visible(timeout=12000)
+    await watched(stage)
+    stage.lifetime = 1.2
+    await expect(panel(page, "二维码已失效，点击刷新")).to_be_visible(timeout=30_000)
     assert len(stage.bodies) == 3
     assert len(stage.tickets) == 4
     await asyncio.sleep(1)
