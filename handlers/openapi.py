@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +19,7 @@ SOURCE = Path(__file__).with_suffix(".yaml")
 
 def described(base_url: str, names: CookieNames) -> dict[str, Any]:
     """`openapi.yaml`, with what each installation has of its own."""
-    document = copy.deepcopy(_source())
+    document: dict[str, Any] = json.loads(_source())
     document["servers"] = [{"url": base_url}]
     schemes = document["components"]["securitySchemes"]
     schemes["ticketCookie"]["name"] = names.ticket("{id}")
@@ -29,10 +28,8 @@ def described(base_url: str, names: CookieNames) -> dict[str, Any]:
 
 
 @lru_cache(1)
-def _source() -> dict[str, Any]:
-    document = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
-    assert isinstance(document, dict)
-    return document
+def _source() -> str:
+    return json.dumps(yaml.safe_load(SOURCE.read_text(encoding="utf-8")))
 
 
 class Description(ApiHandler):
