@@ -44,6 +44,7 @@ class Server(_Section):
     trusted_proxies: tuple[Network, ...] = Field((), strict=False)
     allowed_redirects: tuple[Origin, ...] = Field((), strict=False)
     allowed_networks: tuple[Network, ...] = Field((), strict=False)
+    hsts_subdomains: bool = False
     secret_key: OptionalSecret = SecretStr("")
     previous_secret_key: OptionalSecret = SecretStr("")
 
@@ -63,7 +64,7 @@ class Storage(_Section):
 
 
 class Ticket(_Section):
-    lifetime: float = Field(300, ge=30, le=3600)
+    lifetime: float = Field(300, ge=30, le=600)
     interval: float = Field(3, ge=1, le=60)
 
 

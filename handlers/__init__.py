@@ -53,6 +53,10 @@ class Static(PageHandler, StaticFileHandler):
     def compute_etag(self) -> str | None:  # type: ignore[override]
         return StaticFileHandler.compute_etag(self)
 
+    def get_content_type(self) -> str:
+        kind = super().get_content_type()
+        return f"{kind}; charset=UTF-8" if kind.startswith("text/") or kind == "image/svg+xml" else kind
+
     def set_extra_headers(self, path: str) -> None:
         if "v" not in self.request.query_arguments:
             self.set_header("Cache-Control", "no-cache")

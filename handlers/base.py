@@ -40,6 +40,7 @@ POLICY = (
     " connect-src 'self' {socket}; form-action 'self'{form_target}; base-uri 'none';"
     " frame-ancestors {framed_by}"
 )
+NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 MISDIRECTED = 421
 LANGUAGE_SECONDS = 31_536_000  # that a chosen language is remembered
 GRACE_SECONDS = EXTENSION_SECONDS + EXCHANGE_REPEAT_SECONDS
@@ -84,7 +85,12 @@ class BaseHandler(RequestHandler):
         """What every answer has besides; set again for a failure, before which Tornado clears all headers."""
         self.set_header("X-Request-Id", self.request_id)
         if self.services.secure:
-            self.set_header("Strict-Transport-Security", "max-age=31536000")
+            self.set_header("Strict-Transport-Security", self.services.transport_security)
+        self.set_policy()
+
+    def set_policy(self) -> None:
+        """Nothing in it is to be run, loaded or framed, should a browser ever show it as a page."""
+        self._headers["Content-Security-Policy"] = NO_PAGE
 
     async def prepare(self) -> None:
         logs.request_id.set(self.request_id)
@@ -320,7 +326,6 @@ class PageHandler(BaseHandler):
 
     def set_own_headers(self) -> None:
         super().set_own_headers()
-        self.set_policy()
         if self.requested_language and self.keeps_language:
             self.put_cookie(self.cookie_names.language, self.texts().language, LANGUAGE_SECONDS)
 

@@ -45,10 +45,13 @@ class Services:
     demo: bool = False  # the codes lead to the emulated phone, so the page links to it
     skeletons: Skeletons = field(default_factory=Skeletons)
     secure: bool = field(init=False)  # whether browsers come by https
+    transport_security: str = field(init=False)  # what browsers are told of https (RFC 6797)
     cookie_names: CookieNames = field(init=False)
 
     def __post_init__(self) -> None:
-        secure = self.context.base_url.startswith("https://")
+        secure, settings = self.context.base_url.startswith("https://"), self.context.settings
         object.__setattr__(self, "secure", secure)
-        names = CookieNames(secure, self.context.settings.session.cookie_domain)
+        subdomains = "; includeSubDomains" if settings.server.hsts_subdomains else ""
+        object.__setattr__(self, "transport_security", f"max-age=31536000{subdomains}")
+        names = CookieNames(secure, settings.session.cookie_domain)
         object.__setattr__(self, "cookie_names", names)

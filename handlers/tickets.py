@@ -123,7 +123,7 @@ class Picture(ApiHandler):
     async def get(self, ticket_id: str, kind: str) -> None:
         ticket = await tickets.look(self.context, ticket_id, self.ticket_secret(ticket_id))
         if kind == "svg":
-            self.set_header("Content-Type", "image/svg+xml")
+            self.set_header("Content-Type", "image/svg+xml; charset=UTF-8")
             self.finish(await self.services.drawing.svg(ticket.code))
         else:
             self.set_header("Content-Type", "image/png")

@@ -94,6 +94,9 @@ async def test_every_answer_has_its_headers(tmp_path, more):
                 assert "unsafe" not in policy, asked
                 assert headers["Content-Type"] == "text/html; charset=UTF-8", asked
                 assert b"<html" in answer.body, asked
+            elif kind != "static":
+                no_page = "default-src 'none'; frame-ancestors 'none'"
+                assert headers["Content-Security-Policy"] == no_page, asked
             if kind == "api" and answer.code >= 400:
                 assert headers["Content-Type"] == "application/problem+json", asked
                 assert document(answer).keys() >= {"type", "title", "status", "code", "detail"}, asked
@@ -104,6 +107,22 @@ async def test_every_answer_has_its_headers(tmp_path, more):
                 assert "Strict-Transport-Security" not in headers, asked
             assert b"Traceback" not in answer.body
             assert b"Tornado" not in answer.body
+
+
+async def test_https_below_the_host_too_where_the_settings_say_so(tmp_path):
+    server = {**HTTPS["server"], "hsts_subdomains": True}
+    async with running(tmp_path, **{**HTTPS, "server": server}) as whole:
+        answer = await whole.browser().get("/login")
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [("login.js", "text/javascript"), ("saoma.css", "text/css"), ("favicon.svg", "image/svg+xml")],
+)
+async def test_text_says_how_it_is_written(whole, file, kind):
+    answer = await whole.browser().get(f"/static/{file}")
+    assert (answer.code, answer.headers["Content-Type"]) == (200, f"{kind}; charset=UTF-8")
 
 
 async def test_failures_are_never_fine(tmp_path):

@@ -200,7 +200,7 @@ async def test_the_code_as_a_picture(whole):
     browser = whole.browser()
     ticket_id = await browser.open_login()
     svg = await browser.get(f"/api/v1/tickets/{ticket_id}/qr.svg")
-    assert (svg.code, svg.headers["Content-Type"]) == (200, "image/svg+xml")
+    assert (svg.code, svg.headers["Content-Type"]) == (200, "image/svg+xml; charset=UTF-8")
     assert svg.body.lstrip().startswith((b"<svg", b"<?xml"))
     png = await browser.get(f"/api/v1/tickets/{ticket_id}/qr.png")
     assert (png.code, png.headers["Content-Type"]) == (200, "image/png")

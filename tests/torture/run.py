@@ -149,7 +149,7 @@ class Torture:
                 "pool_size": 8,
             },
             "app": APP,
-            "ticket": {"lifetime": 3600},
+            "ticket": {"lifetime": 600},
             "sites": [{**SITE, "webhook_url": receiver.url, "webhook_secret": SECRET}],
             "limits": {"enabled": False},
             "metrics": {"port": 0},
