@@ -446,15 +446,19 @@ async def test_guesses_at_once_are_three_a_ticket_and_five_a_person(matching):
     )
 
 
-async def test_numbers_are_spread_evenly(matching):
-    seen: Counter[int] = Counter()
-    for number in range(450):
+@pytest.mark.parametrize(("drawn", "number"), [(0, 10), (89, 99), (90, 10), (2**64 - 1, 25)])
+async def test_the_number_is_drawn_from_the_systems_randomness(matching, drawn, number):
+    """Eight bytes of it, so that each of the ninety is as likely as another; and from nothing else."""
+
+    def random(size: int) -> bytes:
+        assert size == 8
+        return drawn.to_bytes(8)
+
+    matching.login._context = replace(matching.world.context, random=random)
+    for subject in ("u1", "u2"):
         held = await matching.ticket()
-        await matching.phone(f"u{number % 9}").scan(held)
-        seen[(await matching.world.stored(held)).number] += 1
-    assert seen.keys() <= set(range(10, 100))
-    assert len(seen) > 80  # of 90, of which half of all runs have every one
-    assert max(seen.values()) < 25
+        await matching.phone(subject).scan(held)
+        assert await shown_number(matching, held) == number
 
 
 async def test_no_number_where_the_setting_is_off(desk):

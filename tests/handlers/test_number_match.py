@@ -56,7 +56,8 @@ async def test_every_way_of_waiting_shows_it_and_no_answer_to_the_phone_does(who
         poll = asyncio.ensure_future(browser.get(f"{path}?wait=20&state=WAITING"))
         seen = await scan(whole, ticket)
         assert seen["number_match"] is True
-        assert "number" not in seen
+        told_to_the_phone = {"state", "site", "browser", "system", "address", "created", "handle"}
+        assert seen.keys() == told_to_the_phone | {"number_match"}, "and no hint of it"
         told = json.loads(await socket.read_message())
         number = told["number"]
         assert 10 <= number <= 99
@@ -156,6 +157,17 @@ async def test_guesses_on_all_nodes_at_once_are_three(tmp_path, request, stores)
         assert left == [0, 1, 2]
         assert await browser.state(ticket) == "CANCELLED"
         assert (await confirm(nodes[-1], ticket, handle=handle, number=number))[0] == 409
+
+
+async def test_the_five_of_a_person_are_counted_by_all_nodes_together(tmp_path, redis_url, mongodb_url):
+    async with cluster(tmp_path, 2, redis_url, mongodb_url, app=MATCHING) as nodes:
+        statuses = []
+        for wrong in (3, 2, 2):
+            ticket = await nodes[0].browser().open_login("/login?method=app")
+            handle = (await scan(nodes[0], ticket))["handle"]
+            for place in range(wrong):
+                statuses.append((await confirm(nodes[place % 2], ticket, handle=handle, number=1))[0])
+        assert statuses == 5 * [403] + 2 * [429]
 
 
 @asynccontextmanager
