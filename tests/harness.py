@@ -65,16 +65,19 @@ def new_account(mode: Mode = Mode.SAFE) -> Account:
     )
 
 
-def settings_for(account: Account, api_base: str, folder: Path, document: Mapping[str, Any]) -> Settings:
-    wechat = {
+def _wechat(account: Account, api_base: str) -> dict[str, Any]:
+    return {
         "appid": account.appid,
         "secret": account.secret,
         "token": account.token,
         "encoding_aes_key": account.encoding_aes_key,
         "mode": account.mode.value,
         "api_base": api_base,
-        **document.get("wechat", {}),
     }
+
+
+def settings_for(account: Account, api_base: str, folder: Path, document: Mapping[str, Any]) -> Settings:
+    wechat = _wechat(account, api_base) | document.get("wechat", {})
     return Settings.model_validate({**document, "wechat": wechat, "folder": folder})
 
 
@@ -210,7 +213,7 @@ async def running(
 
 async def _has_codes(server: Server) -> None:
     """A server that is stopped in the middle of its first calls would warn of them."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while server.codes is not None and await server.codes.ready() < server.settings.wechat.pool_size:
         assert time.monotonic() < deadline, "no codes came"
         await asyncio.sleep(0.005)
@@ -381,15 +384,7 @@ class Child:
 
 def write_settings(folder: Path, account: Account, api_base: str, **document: Any) -> Path:
     """A settings file for a server that listens on `document`'s port."""
-    wechat = {
-        "appid": account.appid,
-        "secret": account.secret,
-        "token": account.token,
-        "encoding_aes_key": account.encoding_aes_key,
-        "mode": account.mode.value,
-        "api_base": api_base,
-        **document.pop("wechat", {}),
-    }
+    wechat = _wechat(account, api_base) | document.pop("wechat", {})
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.yaml"
     path.write_text(yaml.safe_dump({**document, "wechat": wechat}, allow_unicode=True), encoding="utf-8")

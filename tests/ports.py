@@ -20,3 +20,12 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def listens(port: int) -> bool:
+    """Whether somebody on loopback takes connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+    except OSError:
+        return False
+    return True

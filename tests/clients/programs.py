@@ -7,43 +7,22 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NoReturn
-
-import pytest
 
 from tests.building import alone
 from tests.cluster.processes import dies_with_us
+from tests.missing import NotHere, find
+from tests.ports import listens
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache"
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
 START_SECONDS = 60.0  # the JVM, on a busy machine
-
-
-class NotHere(Exception):
-    """A program or its packages are not installed here; the message says which."""
-
-
-def skip(missing: NotHere) -> NoReturn:
-    """Skips the test; fails it where CI is set, as CI must run it."""
-    if os.environ.get("CI"):
-        pytest.fail(f"CI must run this: {missing}")
-    pytest.skip(str(missing))
-
-
-def find(name: str, package: str) -> str:
-    """Where the program is, /usr/sbin too. Raises NotHere, naming Debian's package."""
-    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        raise NotHere(f"{name} is not on PATH (Debian's {package})")
-    return program
 
 
 def find_apache() -> str:
@@ -78,7 +57,7 @@ async def started(
                 preexec_fn=dies_with_us(signal.SIGTERM),
             )
         try:
-            await _listens(process, port, log)
+            await _comes_up(process, port)
             yield f"http://127.0.0.1:{port}"
         except Exception as failed:
             failed.add_note(f"{command[0]} said: {log.read_text(errors='replace')[-4000:]}")
@@ -88,15 +67,11 @@ async def started(
             await asyncio.to_thread(process.wait, START_SECONDS)
 
 
-async def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+async def _comes_up(process: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
-            return
-        except OSError:
-            assert process.poll() is None, f"it ended with {process.returncode}"
-            assert time.monotonic() < deadline, "it does not listen"
+    while not listens(port):
+        assert process.poll() is None, f"it ended with {process.returncode}"
+        assert time.monotonic() < deadline, "it does not listen"
         await asyncio.sleep(0.02)
 
 

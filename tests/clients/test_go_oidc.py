@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.programs import NotHere, go_program, skip, started
+from tests.clients.programs import go_program, started
 from tests.clients.sites import LOOPBACK, SECRET, eventually, site
 from tests.clients.visitor import Visitor
 from tests.harness import running
+from tests.missing import NotHere, skip
 from tests.ports import free_port
 
 SOURCES = Path(__file__).parent / "go"

@@ -12,10 +12,11 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from tests.clients.programs import APACHE_MODULES, NotHere, find_apache, skip, started
+from tests.clients.programs import APACHE_MODULES, find_apache, started
 from tests.clients.sites import LOOPBACK, SECRET, eventually, site
 from tests.clients.visitor import Page, Visitor
 from tests.harness import running
+from tests.missing import NotHere, skip
 from tests.ports import free_port
 
 CONFIGURATION = Path(__file__).parent / "apache" / "apache.conf"

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.programs import NotHere, npm_packages, skip, started
+from tests.clients.programs import npm_packages, started
 from tests.clients.sites import SECRET, site
 from tests.clients.visitor import Visitor
 from tests.harness import Whole, running
+from tests.missing import NotHere, skip
 from tests.ports import free_port
 
 SOURCES = Path(__file__).parent / "node"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -12,8 +11,8 @@ import pymongo
 import pytest
 import pytest_asyncio
 
-from tests.cluster.processes import NoNginx, find_nginx
 from tests.cluster.site import Site, serving
+from tests.missing import NotHere, find, skip
 from tests.storage.servers import MongodbServer, RedisServer
 
 NewDatabase = Callable[[], str]
@@ -22,12 +21,9 @@ NewDatabase = Callable[[], str]
 @pytest.fixture(scope="session")
 def nginx_program() -> str:
     try:
-        return find_nginx()
-    except NoNginx as missing:
-        reason = str(missing)
-    if os.environ.get("CI"):
-        pytest.fail(f"CI must test behind nginx: {reason}")
-    pytest.skip(reason)
+        return find("nginx", "nginx")
+    except NotHere as missing:
+        skip(missing)
 
 
 @pytest.fixture(scope="module")

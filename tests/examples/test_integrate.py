@@ -19,9 +19,10 @@ import standardwebhooks
 import yaml
 
 from config import load
-from tests.clients.programs import APACHE_MODULES, ROOT, NotHere, find, find_apache, skip
+from tests.clients.programs import APACHE_MODULES, ROOT, find_apache
 from tests.clients.sites import SECRET
 from tests.harness import Browser, Child, running
+from tests.missing import NotHere, find, skip
 from webhooks import signed_headers
 
 GUIDES = [ROOT / "docs" / "integrate.md", ROOT / "docs" / "integrate.zh-CN.md"]

@@ -19,6 +19,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 
 from tests.harness import Browser as Client
 from tests.harness import Whole, document, running
+from tests.pages.faults import faults_of
 from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -111,11 +112,7 @@ async def a_phone(browser: Browser, script: str = "", **options) -> AsyncIterato
     page = await context.new_page()
     if script:
         await page.add_init_script(script)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console", lambda line: errors.append(line.text) if "Content Security Policy" in line.text else None
-    )
+    errors = faults_of(page)
     yield page
     await context.close()
     assert not errors

@@ -17,10 +17,11 @@ import pytest_asyncio
 import yaml
 
 from demo import example_sites as demo_sites
-from tests.clients.programs import ROOT, NotHere, find, java_program, npm_packages, skip, started
+from tests.clients.programs import ROOT, java_program, npm_packages, started
 from tests.clients.sites import SECRET
 from tests.clients.visitor import Page, Visitor
 from tests.harness import Whole, running
+from tests.missing import NotHere, find, skip
 from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -15,9 +15,10 @@ import pytest_asyncio
 import yaml
 from tornado.httpclient import AsyncHTTPClient
 
-from tests.clients.programs import ROOT, NotHere, find, skip, started
+from tests.clients.programs import ROOT, started
 from tests.clients.visitor import Visitor
 from tests.harness import Whole, running
+from tests.missing import NotHere, find, skip
 from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -12,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.cluster.processes import ROOT, START_SECONDS
+from tests.ports import listens
 
 
 def shipped(file: str, changes: Mapping[str, str]) -> str:
@@ -34,7 +34,7 @@ async def proxy(command: list[str], folder: Path, port: int) -> AsyncIterator[No
         )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while not _listens(port):
+        while not listens(port):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             await asyncio.sleep(0.02)
@@ -42,11 +42,3 @@ async def proxy(command: list[str], folder: Path, port: int) -> AsyncIterator[No
     finally:
         process.terminate()
         await asyncio.to_thread(process.wait, START_SECONDS)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
-    except OSError:
-        return False
-    return True

@@ -21,15 +21,15 @@ from handlers.authz import IDENTITY
 from tests.gate.processes import proxy, shipped
 from tests.gate.protected import ProtectedSite, ask, spoofs
 from tests.harness import Answer, Browser, Whole, running
+from tests.missing import NotHere, find, skip
 from tests.ports import free_port
 
 
 def _caddy(folder: Path, port: int, node: int, site: int) -> AbstractAsyncContextManager[None]:
-    program = shutil.which("caddy")
-    if program is None and os.environ.get("CI"):
-        pytest.fail("CI must test behind Caddy: it is not on PATH (Debian's caddy)")
-    if program is None:
-        pytest.skip("caddy is not on PATH (Debian's caddy)")
+    try:
+        program = find("caddy", "caddy")
+    except NotHere as missing:
+        skip(missing)
     text = shipped(
         "Caddyfile",
         {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from playwright.async_api import Browser, Page, async_playwright
 from handlers.base import BaseHandler
 from tests.handlers.test_app import APP
 from tests.harness import running
+from tests.missing import skip
+from tests.pages.faults import faults_of
 from tests.pages.stage import Stage, staged
 from tests.pages.team import Team
 
@@ -33,10 +34,7 @@ ARGUMENTS = [
 @pytest.fixture(scope="session")
 def chromium() -> Path:
     if not CHROMIUM.exists():
-        reason = f"the pages are tested in a real browser, and there is no {CHROMIUM}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip(f"the pages are tested in a real browser, and there is no {CHROMIUM}")
     return CHROMIUM
 
 
@@ -64,16 +62,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     """A Chinese browser's empty page, which fails the test on any error of a script or of the policy."""
     context = await browser.new_context(locale="zh-CN", reduced_motion="reduce")
     page = await context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda message: (
-            errors.append(message.text)
-            if message.type == "error" and "Content Security Policy" in message.text
-            else None
-        ),
-    )
+    errors = faults_of(page)
     yield page
     await context.close()
     assert errors == []

@@ -17,6 +17,7 @@ from tornado.web import Application, RequestHandler
 
 from tests.handlers.relying_party import RelyingParty
 from tests.harness import Whole
+from tests.pages.faults import faults_of
 
 PAGE = """<!doctype html>
 <html lang="en"><title>{title}</title>
@@ -142,12 +143,7 @@ async def a_page(browser: Browser, team: Team, *, blocked: str = "", **options: 
     """
     context = await browser.new_context(**{"locale": "zh-CN", "reduced_motion": "reduce", **options})
     page = await context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda line: errors.append(line.text) if "Content Security Policy" in line.text else None,
-    )
+    errors = faults_of(page)
     try:
         await page.goto(team.origin)
         yield page

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.building import NotBuilt, built_by_go
-from tests.ports import free_port
+from tests.ports import free_port, listens
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "tests" / "ferretdb"
@@ -54,7 +53,7 @@ class MongodbServer:
                 cwd=self._folder,
             )
         deadline = time.monotonic() + START_SECONDS
-        while not _listens(self._port):
+        while not listens(self._port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"MongoDB did not start: {(self._folder / 'server.log').read_text()}")
@@ -119,11 +118,3 @@ def find_command() -> Command:
     except NotBuilt as missing:
         raise NoServer(f"mongod is not on PATH, and FerretDB is not here instead: {missing}") from missing
     return lambda port, folder: [program, f"127.0.0.1:{port}", str(folder)]
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
-    except OSError:
-        return False
-    return True

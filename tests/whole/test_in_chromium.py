@@ -20,6 +20,7 @@ from tornado.web import Application, RequestHandler
 
 from emulator import Emulator
 from tests.harness import Whole, new_account, running
+from tests.pages.faults import faults_of
 from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -39,11 +40,7 @@ async def a_page(browser: Browser, **options):
     """A page in a browser of its own; fails on an error of a script or of the policy."""
     context = await browser.new_context(locale="zh-CN", **options)
     page = await context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console", lambda line: errors.append(line.text) if "Content Security Policy" in line.text else None
-    )
+    errors = faults_of(page)
     yield page
     await context.close()
     assert not errors

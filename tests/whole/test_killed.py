@@ -13,24 +13,14 @@ import pytest
 import yaml
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
-from emulator import Emulator
 from emulator.phone import scan_fields, subscribe_fields
-from emulator.platform import CALLBACK_IP, QRCODE_CREATE, STABLE_TOKEN
-from tests.harness import CALLBACK, Browser, Child, document, new_account, write_settings
+from emulator.platform import QRCODE_CREATE, STABLE_TOKEN
+from tests.harness import CALLBACK, Browser, Child, document, write_settings
 from tests.ports import free_port
 from tests.whole.test_flows import backend
 from wechat.replies import SUCCESS
 
 FOLLOWER = 1
-
-
-@pytest.fixture
-async def emulator():
-    emulator = Emulator.start(new_account(), timeout=3.0)
-    try:
-        yield emulator
-    finally:
-        await emulator.stop()
 
 
 class Site:
@@ -94,39 +84,6 @@ async def test_a_login_survives_a_kill_between_event_and_exchange(tmp_path, emul
         assert (await browser.exchange(ticket_id)).code == 200
         assert (await site.scan(waiting, FOLLOWER)).accepted
         assert (await browser.exchange(waiting)).code == 200
-
-
-async def test_every_acknowledged_event_survives(tmp_path, emulator):
-    site = Site(tmp_path, emulator, limits={"enabled": False})
-    browsers = []
-    async with site.child() as child:
-        for number in range(10):
-            await child.says("serving")
-            opened = []
-            for _ in range(3):
-                browser = site.browser()
-                opened.append((browser, await browser.open_login()))
-            people = [emulator.platform.add_person(f"{number}-{one}", following=True) for one in range(3)]
-            pushes = [
-                emulator.courier.build(person.openid, scan_fields(site.code(ticket_id)))
-                for person, (_, ticket_id) in zip(people, opened, strict=True)
-            ]
-            sent = [asyncio.ensure_future(emulator.courier.post(push)) for push in pushes]
-            await asyncio.wait(sent, return_when=asyncio.FIRST_COMPLETED)
-            await child.end(signal.SIGKILL)
-            for person, (browser, ticket_id), attempt in zip(
-                people, opened, await asyncio.gather(*sent), strict=True
-            ):
-                if attempt.status == 200:
-                    assert attempt.reply is not None
-                    browsers.append((person.openid, browser, ticket_id))
-            await child.start()
-        await child.says("serving")
-        assert len(browsers) >= 10
-        for openid, browser, ticket_id in browsers:
-            collected = await browser.exchange(ticket_id)
-            assert collected.code == 200, (ticket_id, collected.body)
-            assert document(collected)["user"]["identities"][0]["subject"] == openid
 
 
 async def test_what_was_done_before_a_kill_is_not_done_again(tmp_path, emulator):
@@ -222,7 +179,7 @@ async def test_all_faults_are_told_at_once(tmp_path):
     assert not (tmp_path / "data").exists(), "nothing is made on faulty settings"
 
 
-@pytest.mark.parametrize("text", ["", "[]", ":\n:", "server: 5", "\x00"])
+@pytest.mark.parametrize("text", ["", "[]"])
 async def test_a_file_that_is_none(tmp_path, text):
     path = tmp_path / "settings.yaml"
     path.write_text(text)
@@ -305,12 +262,8 @@ async def test_checks_that_find_nothing(tmp_path, emulator):
 @pytest.mark.parametrize(
     ("path", "errcode", "words"),
     [
-        (STABLE_TOKEN, 40125, "AppSecret"),
-        (STABLE_TOKEN, 40013, "AppID"),
         (STABLE_TOKEN, 40164, "IP"),
-        (CALLBACK_IP, 40164, "IP"),
         (QRCODE_CREATE, 48001, "service account"),
-        (QRCODE_CREATE, 45009, "quota"),
     ],
 )
 async def test_checks_that_find_a_fault(tmp_path, emulator, path, errcode, words):
