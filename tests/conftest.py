@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from joserfc.jwk import RSAKey
 
+from oidc import keys
 from tests.canaries import CANARIES, planting
 from tests.storage.fixtures import (
     mongodb_address,
@@ -18,6 +23,7 @@ from tests.storage.fixtures import (
     redis_address,
     redis_url,
 )
+from translations import Catalogues
 
 __all__ = [
     "mongodb_address",
@@ -30,6 +36,25 @@ __all__ = [
 ]
 
 _LOUD = logging.WARNING
+RSA_KEYS = 4
+# These begin first: if one of them came last, all else would wait for it.
+_LONGEST = (
+    "tests/cluster/test_chaos.py",
+    "tests/torture/",
+    "tests/test_deployment.py",
+    "tests/pages/",
+    "tests/whole/",
+    "tests/cluster/",
+    "tests/examples/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        places = (place for place, name in enumerate(_LONGEST) if item.nodeid.startswith(name))
+        return next(places, len(_LONGEST))
+
+    items.sort(key=place)
 
 
 class _Collected(logging.Handler):
@@ -43,8 +68,32 @@ class _Collected(logging.Handler):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _few_rsa_keys() -> Iterator[None]:
+    """One takes a third of a second to make: the tests' servers take turns with a few, under own names."""
+    made: list[keys.PrivateKey] = []
+
+    def new_key(algorithm: str, key_id: str, real: Callable[..., keys.PrivateKey] = keys.new_key) -> Any:
+        if algorithm != "RS256":
+            return real(algorithm, key_id)
+        made.insert(0, real(algorithm, "") if len(made) < RSA_KEYS else made.pop())
+        return RSAKey.import_key({**made[0].as_dict(private=True), "kid": key_id})
+
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(keys, "new_key", new_key)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _canaries_everywhere() -> Iterator[None]:
     with planting():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _catalogues_once() -> Iterator[None]:
+    """Compiling them would take a third of each server's start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("composition.Catalogues", SimpleNamespace(load=cache(Catalogues.load)))
         yield
 
 
