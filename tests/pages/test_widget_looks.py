@@ -17,12 +17,14 @@ from tests.pages.team import Team, a_page, called, calls, frames_of, heading, in
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+PHONE = "Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
+
+
 async def test_the_smallest_box_can_be_scanned(browser: Browser, shop: Team) -> None:
     zbarimg = shutil.which("zbarimg")
     if zbarimg is None:
         pytest.skip("needs zbarimg (Debian's zbar-tools)")
-    phone = "Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
-    for scheme, more in (("light", {}), ("dark", {}), ("light", {"user_agent": phone, "locale": "en"})):
+    for scheme, more in (("light", {}), ("dark", {}), ("light", {"user_agent": PHONE, "locale": "en"})):
         async with a_page(browser, shop, viewport={"width": 276, "height": 600}, **more) as page:
             await start(page, shop, color_scheme=scheme)
             await expect(inside(page).locator("#save")).to_have_count(1 if more else 0)
@@ -40,6 +42,30 @@ async def test_the_smallest_box_can_be_scanned(browser: Browser, shop: Team) -> 
             )  # fmt: skip
             text, _ = await reader.communicate(await page.screenshot())
             assert text.decode().strip() == (await shop.whole.ticket(ticket)).code
+
+
+async def test_the_smallest_box_has_room_for_name_and_number(browser: Browser, shop: Team) -> None:
+    """In the longer language, on a phone, where there is a link below it too."""
+    viewport = {"width": 276, "height": 600}
+    async with a_page(browser, shop, viewport=viewport, user_agent=PHONE, locale="en") as page:
+        await start(page, shop)
+        await shown_ticket(page)
+        person = inside(page).locator(".person")
+        room = await person.evaluate(
+            """person => {
+                person.closest("#login").dataset.state = "SCANNED";
+                person.querySelector(".name").textContent = "B**";
+                person.querySelector(".number").hidden = false;
+                person.querySelector(".number strong").textContent = "42";
+                return [person.scrollHeight, person.clientHeight];
+            }"""
+        )
+        assert room[0] <= room[1], "nothing sticks out"
+        tile = await person.bounding_box()
+        for part in (".name", ".number", ".quiet"):
+            box = await person.locator(part).bounding_box()
+            assert box["y"] >= tile["y"], part
+            assert box["y"] + box["height"] <= tile["y"] + tile["height"], part
 
 
 @pytest.mark.parametrize(
