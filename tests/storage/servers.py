@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -67,7 +68,9 @@ class MongodbServer:
 
     def hang(self) -> None:
         """It takes connections and requests and answers none, until `resume`."""
-        self._running().send_signal(signal.SIGSTOP)
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # until all its threads have stopped
 
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)
