@@ -29,7 +29,7 @@ from broker.local import LocalBroker
 from broker.redis import RedisBroker
 from config import Settings, read_secret_key
 from config.sections import App
-from connections import Connections
+from connections import Connections, HeaderTimeouts
 from control import ControlServer, database_of, socket_path
 from draining import Changes, Serving
 from errors import StoreUnavailable
@@ -156,14 +156,13 @@ class Server:
             demo=demo,
         )
         self._deliveries = deliveries
-        self._changes = Changes(make_application(services))
+        self._changes = Changes(make_application(services), HeaderTimeouts(settings.limits.header_seconds))
         # Tornado's own limits are generous (an hour for headers, 100 MB for a body).
         limits = settings.limits
         self._http_server = Serving(
             self._changes,
             max_header_size=limits.header_bytes,
             max_body_size=limits.body_bytes,
-            idle_connection_timeout=limits.header_seconds,
             body_timeout=limits.body_seconds,
         )
         self.connections = Connections(

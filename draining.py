@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any, cast
 
+from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import (
     HTTPConnection,
@@ -17,11 +20,17 @@ from tornado.httputil import (
 )
 from tornado.web import Application, RequestHandler
 
+from connections import HeaderTimeouts
+
 ARRIVAL_SECONDS = 1.0  # for the first request on a connection that was made before we stopped listening
 
 
 class Serving(HTTPServer):
     """Tells its delegate of each connection's end too, which Tornado's own keeps to itself."""
+
+    def initialize(self, *arguments: Any, **named: Any) -> None:
+        super().initialize(*arguments, **named)
+        self.conn_params.header_timeout = None  # `HeaderTimeouts` sees to it
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)
@@ -32,8 +41,9 @@ class Serving(HTTPServer):
 class Changes(HTTPServerConnectionDelegate):
     """Passes requests on to the application, and knows those that may change something and have no answer."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, headers: HeaderTimeouts) -> None:
         self._application = application
+        self._headers = headers
         self._open: set[object] = set()  # connections
         self._silent: set[object] = set()  # those that have brought no request yet
         self._running: set[object] = set()
@@ -45,6 +55,8 @@ class Changes(HTTPServerConnectionDelegate):
         if server_conn not in self._open:
             self._open.add(server_conn)
             self._silent.add(server_conn)
+        stream = cast(HTTP1ServerConnection, server_conn).stream
+        self._headers.start(stream)
 
         def read(changing: bool) -> None:
             self._silent.discard(server_conn)
@@ -52,9 +64,11 @@ class Changes(HTTPServerConnectionDelegate):
                 self._running.add(request_conn)
             self._moved.set()
 
-        return _Request(self._application.start_request(server_conn, request_conn), read)
+        request = self._application.start_request(server_conn, request_conn)
+        return _Request(request, partial(self._headers.stop, stream), read)
 
     def on_close(self, server_conn: object) -> None:
+        self._headers.stop(cast(HTTP1ServerConnection, server_conn).stream)
         self._open.discard(server_conn)
         self._silent.discard(server_conn)
         self._moved.set()
@@ -87,15 +101,21 @@ class Changes(HTTPServerConnectionDelegate):
 
 
 class _Request(HTTPMessageDelegate):
-    def __init__(self, inner: HTTPMessageDelegate, read: Callable[[bool], None]) -> None:
-        """`read` is called when the request has come whole, with whether it may change something."""
+    def __init__(
+        self, inner: HTTPMessageDelegate, begun: Callable[[], None], read: Callable[[bool], None]
+    ) -> None:
+        """`begun` is called when its headers have come, `read` when it has come whole, with whether it may
+        change something.
+        """
         self._inner = inner
+        self._begun = begun
         self._read = read
         self._changing = True
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
+        self._begun()
         if isinstance(start_line, RequestStartLine):
             self._changing = start_line.method not in ("GET", "HEAD")
         return self._inner.headers_received(start_line, headers)

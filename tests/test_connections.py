@@ -6,7 +6,8 @@ import asyncio
 import resource
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
@@ -160,3 +161,47 @@ async def test_who_reads_slowly_gets_all_of_it(tmp_path):
                 piece = await loop.sock_recv(client, 1 << 20)
                 assert piece
                 answers += piece
+
+
+# --- Thousands in one moment.
+
+
+class Silent:
+    def __init__(self, closed: list[int], turn: Callable[[], int]) -> None:
+        self._closed, self._turn = closed, turn
+
+    def close(self) -> None:
+        self._closed.append(self._turn())
+
+
+async def test_those_who_are_due_in_one_moment_are_closed_in_many_turns():
+    timeouts, turn = connections.HeaderTimeouts(0.05), 0
+    closed: list[int] = []  # in which turn
+    streams = [Silent(closed, lambda: turn) for _ in range(100)]
+    for stream in streams:
+        timeouts.start(stream)
+    timeouts.stop(streams[0])
+    async with asyncio.timeout(30):
+        while len(closed) < 99:
+            await asyncio.sleep(0)
+            turn += 1
+    assert max(Counter(closed).values()) == connections.AT_ONCE
+    timeouts.start(streams[0])
+    async with asyncio.timeout(30):
+        while len(closed) < 100:
+            await asyncio.sleep(0.01)
+    assert timeouts._timer is None
+
+
+async def test_those_who_come_in_one_moment_are_taken_in_many_turns(tmp_path):
+    async with running(tmp_path) as whole, AsyncExitStack() as stack:
+        for _ in range(50):  # without a turn of the loop
+            client = stack.enter_context(socket.socket())
+            client.connect(("127.0.0.1", whole.server.port))
+        seen = {0}
+        async with asyncio.timeout(30):
+            while max(seen) < 50:
+                await asyncio.sleep(0)
+                seen.add(len(whole.server.connections))
+        assert connections.AT_ONCE in seen
+        assert all(number % connections.AT_ONCE == 0 for number in seen - {50})
