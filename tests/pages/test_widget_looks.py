@@ -64,6 +64,7 @@ async def test_the_smallest_box_has_room_for_name_and_number(browser: Browser, s
         tile = await person.bounding_box()
         for part in (".name", ".number", ".quiet"):
             box = await person.locator(part).bounding_box()
+            assert box["height"] >= 16, part
             assert box["y"] >= tile["y"], part
             assert box["y"] + box["height"] <= tile["y"] + tile["height"], part
 
