@@ -194,8 +194,25 @@ ATTACKS: dict[str, Callable[[Site, str], Awaitable[Any]]] = {
 FLOODS = [kind for kind in ATTACKS if kind.startswith("codes")]
 
 
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[str]]:
+    """Rows, printed when all is over (`pytest -s`), to be pasted into docs/reliability.md."""
+    rows = [
+        "| attack | the others' p99 | their slowest | requests | turned away | memory | answers |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    yield rows
+    print("", *rows, sep="\n")
+
+
+def _got(told: dict[str, Any] | None) -> str:
+    """What attackers of ours were answered."""
+    answered = told["answered"] if told else {}
+    return ", ".join(f"{times} times {status}" for status, times in sorted(answered.items()))
+
+
 @pytest.mark.parametrize("kinds", [[kind] for kind in ATTACKS] if LONG else [list(ATTACKS)], ids=" and ".join)
-async def test_others_log_in_meanwhile(tmp_path, kinds):
+async def test_others_log_in_meanwhile(tmp_path, kinds, table):
     """In the long form one attack after the other, in the short one all at once, but none for long."""
     async with serving(tmp_path, **LIMITS) as site:
         waiting = [page for _ in range(WAITING) if (page := await site.open_page())]
@@ -209,10 +226,12 @@ async def test_others_log_in_meanwhile(tmp_path, kinds):
         finally:
             told = dict(zip(kinds, await attack, strict=True))
         grown = taken(site.process, "VmRSS") - before
-        print(
-            f"\n{', '.join(kinds)}: p99 {1000 * site.p99:.0f} ms, most {1000 * max(site.times):.0f} ms of"
-            f" {len(site.times)} requests of others; {site.turned_away} turned away; {grown / 1024:+.0f} MB;"
-            f" {[told[kind] for kind in kinds]}"
+        figures = (
+            f"{1000 * site.p99:.0f} ms | {1000 * max(site.times):.0f} ms | {len(site.times)}"
+            f" | {site.turned_away} | {grown / 1024:+.0f} MB"
+        )
+        table.append(
+            f"| {', '.join(kinds)} | {figures} | {', '.join(filter(None, map(_got, told.values())))} |"
         )
         assert len(site.times) >= 6
         assert grown < ROOM, f"{grown} kB"
