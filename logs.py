@@ -19,17 +19,16 @@ class OneLine(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-        self._second, self._shown = 0, ""
+        self._second, self._shown, self._offset = 0, "", ""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """As usual, but worked out once a second."""
+        """Local time with its offset from UTC; worked out once a second."""
         second = int(record.created)
         if second != self._second:
-            self._second, self._shown = (
-                second,
-                time.strftime(self.default_time_format, time.localtime(second)),
-            )
-        return f"{self._shown},{int(record.msecs):03d}"
+            local = time.localtime(second)
+            self._second, self._shown = second, time.strftime(self.default_time_format, local)
+            self._offset = time.strftime("%z", local)
+        return f"{self._shown},{int(record.msecs):03d}{self._offset}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         request = request_id.get()

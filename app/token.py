@@ -63,7 +63,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class TokenRefused(Exception):
-    """Not a token of the app's, or not any longer. Which check failed is told to nobody."""
+    """Not a token of the app's, or not any longer. Which check failed is told to the log alone."""
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is in words of ours: nothing of the token is in it."""
+        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ def algorithms_of(key: Key) -> frozenset[str]:
 def verify(token: str, keys: Keys, policy: Policy, now: float) -> Claims:
     """The person in `token`. Raises TokenRefused for everything else."""
     if len(token) > MAX_BYTES:
-        raise TokenRefused
+        raise TokenRefused("too long")
     registry = jwt.JWTClaimsRegistry(
         now=int(now),
         leeway=LEEWAY,
@@ -159,16 +163,17 @@ def verify(token: str, keys: Keys, policy: Policy, now: float) -> Claims:
         claims = decoded.claims
         registry.validate(claims)
     except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise TokenRefused from error
+        raise TokenRefused(_reason(error)) from error
+    # We know no extension, and a JWT's payload is always base64 (RFC 7797, 7).
     if "crit" in decoded.header or "b64" in decoded.header:
-        raise TokenRefused  # we know no extension, and a JWT's payload is always base64 (RFC 7797, 7)
+        raise TokenRefused("crit or b64")
     _require_times(claims, now)
     # Meant for us alone: whoever else it is meant for could show it here as their user's.
     if claims["aud"] not in (policy.audience, [policy.audience]):
-        raise TokenRefused
+        raise TokenRefused("aud")
     subject = claims["sub"]
     if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT or not subject.isprintable():
-        raise TokenRefused
+        raise TokenRefused("sub")
     return Claims(subject, _id(token, claims), _text(claims, "name")[:MAX_NAME], _text(claims, "picture"))
 
 
@@ -182,12 +187,19 @@ def key_id(token: str) -> str | None:
     return kid if isinstance(kid, str) else None
 
 
+def _reason(error: Exception) -> str:
+    """The library's name for it, and the claim that it is about, of those that we ask for."""
+    if not isinstance(error, JoseError):
+        return "malformed"
+    return f"{error.error} {getattr(error, 'claim', '')}".rstrip()
+
+
 def _require_times(claims: Mapping[str, Any], now: float) -> None:
     for name in ("exp", "iat"):
         if isinstance(claims[name], bool) or not isinstance(claims[name], (int, float)):
-            raise TokenRefused
+            raise TokenRefused(f"{name} is no number")
     if claims["exp"] > now + MAX_LIFETIME + LEEWAY or claims["exp"] <= claims["iat"]:
-        raise TokenRefused
+        raise TokenRefused("exp is too far from iat or from now")
 
 
 def _id(token: str, claims: Mapping[str, Any]) -> str:

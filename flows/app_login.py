@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ PROVIDER = APP
 MARK_SECONDS = 1200.0  # longer than a token can live
 # Of one person: five, and then none until the first of them is an hour old.
 WRONG_NUMBERS = Rate("wrong numbers", 1 / 3600, 5)
+
+log = logging.getLogger("saoma.app")
 
 
 class HandleWrong(Forbidden):
@@ -69,17 +72,20 @@ class AppLogin:
     async def person(self, token: str) -> Claims:
         """Who the token says is scanning. Raises Unauthenticated, MethodUnavailable, TooManyRequests."""
         refusal: SaomaError = Unauthenticated("The app's token is not valid.")
+        reasons = []
         for policy, keys in self._trusted:
             try:
                 known = await keys.get(key_id(token)) if isinstance(keys, RemoteKeys) else keys
                 claims = verify(token, known, policy, self._context.now())
-            except TokenRefused:
-                continue
+            except TokenRefused as refused:
+                reasons.append(str(refused))
             except KeysUnavailable:
                 refusal = MethodUnavailable()
+                reasons.append("no keys")
             else:
                 await take(self._context, self._calls, claims.subject)
                 return claims
+        log.info("a token of the app was refused: %s", ", ".join(reasons))
         raise refusal
 
     async def scan(self, ticket_id: str, person: Claims) -> Scanned:

@@ -24,7 +24,7 @@ from wechat.replies import SUCCESS, text_reply
 
 # WeChat redelivers within about 15 s; a delivery is fresh for the window on both sides of now.
 MARK_SECONDS = 600.0
-ANSWER_SECONDS = 4.5  # WeChat waits for 5
+ANSWER_SECONDS = 4.0  # WeChat waits for 5
 NOTE_PAUSE = 600.0  # seconds between two log lines about deliveries of another time
 
 log = logging.getLogger("saoma.deliveries")
@@ -135,7 +135,7 @@ class Deliveries:
         expires_at = self._context.now() + self._keep
         body_hash = hashlib.sha256(body).digest()
         if not await transaction.deliveries.bind(delivery.signature, body_hash, expires_at=expires_at):
-            raise Refused
+            raise Refused("another body with the same signature")
 
     async def _handle(self, key: str, delivery: Delivery, posted: Posted) -> bytes:
         context, message = self._context, delivery.message

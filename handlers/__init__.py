@@ -147,7 +147,8 @@ def _log_request(handler: RequestHandler) -> None:
     if isinstance(handler, Static) or not isinstance(handler, BaseHandler):
         return
     seconds, method = handler.request.request_time(), str(handler.request.method)
-    log.info("%d %s %s %.1f ms", handler.get_status(), method, handler.logged_path, 1000 * seconds)
+    words = (handler.get_status(), method, handler.logged_path, handler.client_address, 1000 * seconds)
+    log.info("%d %s %s %s %.1f ms", *words)
     if not handler.held:
         known = method if method in handler.SUPPORTED_METHODS else "other"
         handler.context.metrics.answered(type(handler).__name__, known, handler.get_status(), seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from tornado.web import HTTPError, stream_request_body
@@ -16,6 +17,8 @@ from wechat.xml import MAX_BYTES
 # A body that is too long is read to its end and thrown away piece by piece, so that the refusal arrives
 # and is the same as any other; beyond this the connection is cut.
 MAX_DISCARDED_BYTES = 64 * 1024 * 1024
+
+log = logging.getLogger("saoma.callback")
 
 
 @stream_request_body
@@ -39,21 +42,26 @@ class Callback(BaseHandler):
     async def get(self) -> None:
         try:
             echo = self._gate().verify_url(self.request.query, self.context.now())
-        except Refused:
-            raise HTTPError(403) from None
+        except Refused as refused:
+            raise self._refusal(refused) from None
         self._answer(echo.encode("utf-8"), "text/plain; charset=UTF-8")
 
     async def post(self) -> None:
         deliveries = self._deliveries()
         if self._too_long:
-            raise HTTPError(403)
+            raise self._refusal(Refused("too long"))
         posted = Posted(self.request.query, bytes(self._body), self.request.headers.get("Content-Type", ""))
         try:
             reply = await deliveries.accept(posted)
-        except Refused:
-            raise HTTPError(403) from None
+        except Refused as refused:
+            raise self._refusal(refused) from None
         kind = "text/plain" if reply == SUCCESS else "text/xml"
         self._answer(reply, f"{kind}; charset=UTF-8")
+
+    def _refusal(self, refused: Refused) -> HTTPError:
+        """One answer for all; why, is for the log alone."""
+        log.info("a delivery was refused: %s", refused)
+        return HTTPError(403)
 
     def _gate(self) -> Gate:
         if self.services.gate is None:

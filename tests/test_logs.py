@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -43,7 +44,9 @@ def test_control_characters_are_escaped(value: str, shown: str) -> None:
 
 def test_a_line_says_when_how_bad_and_where() -> None:
     line = logs.OneLine().format(record("words", level=logging.WARNING))
-    assert line.split(" ", 2)[2] == "WARNING saoma.test: words"
+    at, words = line[:28], line[29:]
+    assert words == "WARNING saoma.test: words"
+    assert datetime.strptime(at, "%Y-%m-%d %H:%M:%S,%f%z").utcoffset() is not None
 
 
 def test_an_exceptions_text_forges_no_line() -> None:

@@ -32,7 +32,7 @@ class Mode(StrEnum):
 
 
 class Refused(Exception):
-    """Not from WeChat, not fresh or not intact. Which of them is told to nobody."""
+    """Not from WeChat, not fresh or not intact. Which of them is told to the log alone, in words of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Gate:
         try:
             return parameters["echostr"]
         except KeyError:
-            raise Refused from None
+            raise Refused("a parameter is missing") from None
 
     def open(self, query: str, body: bytes, now: float) -> Delivery:
         """The message of a POST, its signature checked before anything of it is believed. Raises Refused."""
@@ -79,7 +79,7 @@ class Gate:
                 fields, crypto, token = self._decrypt(parameters, body, now)
             return Delivery(read_message(fields), fields, parameters.get("signature", ""), crypto, token)
         except (MalformedXml, DecryptionFailed) as error:
-            raise Refused from error
+            raise Refused(type(error).__name__) from error
 
     def time_off(self, query: str, now: float) -> float:
         """How far the time of a request that was refused is ahead of ours, in seconds; for the log alone.
@@ -136,7 +136,7 @@ class Gate:
         try:
             signature, timestamp, nonce = (parameters[name] for name in ("signature", "timestamp", "nonce"))
         except KeyError:
-            raise Refused from None
+            raise Refused("a parameter is missing") from None
         token = self._require_signature(signature, timestamp, nonce)
         self._require_fresh(timestamp, now)
         return token
@@ -149,14 +149,14 @@ class Gate:
                 parameters[name] for name in ("msg_signature", "timestamp", "nonce")
             )
         except KeyError:
-            raise Refused from None
+            raise Refused("a parameter is missing") from None
         if "signature" in parameters:  # WeChat sends both; the envelope is read only if the first one holds
             self._require_signature(parameters["signature"], timestamp, nonce)
         # The signature covers Encrypt, so the envelope has to be read first: by the strictest reader.
         # The clear fields that the compatible mode adds are covered by nothing and are not looked at.
         envelope = parse(body, max_depth=_ENVELOPE_DEPTH) if self.mode is Mode.SAFE else parse(body)
         if self.mode is Mode.SAFE and not envelope.keys() <= _ENVELOPE_FIELDS:
-            raise Refused
+            raise Refused("clear fields beside Encrypt")
         encrypted = text_of(envelope, "Encrypt")
         token = self._require_signature(signature, timestamp, nonce, encrypted)
         self._require_fresh(timestamp, now)
@@ -175,18 +175,18 @@ class Gate:
         """The token that `signature` is made with."""
         fitting = [token for token in self.tokens if matches(signature, token, *parts)]
         if not fitting:
-            raise Refused
+            raise Refused("signature")
         return fitting[0]
 
     def _require_fresh(self, timestamp: str, now: float) -> None:
         if abs(_ahead(timestamp, now)) > self.window:
-            raise Refused
+            raise Refused("timestamp outside the window")
 
 
 def _ahead(timestamp: str, now: float) -> float:
     """In seconds. Raises Refused for what is no time."""
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= _LONGEST_TIME):
-        raise Refused
+        raise Refused("no timestamp")
     return int(timestamp) - now
 
 
@@ -195,8 +195,8 @@ def _parameters(query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
     except ValueError as error:  # UnicodeDecodeError among them
-        raise Refused from error
+        raise Refused("no query") from error
     parameters = dict(pairs)
     if len(parameters) != len(pairs):
-        raise Refused
+        raise Refused("a parameter comes twice")
     return parameters

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 
 from tests.handlers.attacks import Attack, aimed
+from tests.handlers.test_app import APP, bearer
 from tests.harness import CALLBACK, document, running
 
 HTTPS = {"server": {"base_url": "https://login.example.com"}}
@@ -340,6 +342,26 @@ async def test_a_big_body_is_not_taken(whole, path):
 
 
 # --- The log.
+
+
+async def test_the_log_says_who_asked_and_why_a_delivery_was_refused(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="saoma")
+    async with running(tmp_path, app=APP, **TRUSTING) as whole:
+        browser = whole.browser()
+        forwarded = {"X-Forwarded-For": "198.51.100.9, 203.0.113.7"}
+        await browser.get("/api/v1/me", **forwarded)
+        push = await aimed(whole, await browser.open_login())
+        await whole.post(replace(push, url=push.url.replace("nonce=", "nonce=1")))
+        await whole.post(replace(push, body=b"<xml>"))
+        ticket = await browser.open_login("/login?method=app")
+        await browser.post(f"/api/v1/tickets/{ticket}/scan", **bearer("u1", aud="another"))
+        await browser.post(f"/api/v1/tickets/{ticket}/scan", **bearer("u1", exp=1))
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(re.fullmatch(r"401 GET /api/v1/me 203\.0\.113\.7 [0-9.]+ ms", line) for line in lines), lines
+    assert "a delivery was refused: signature" in lines
+    assert "a delivery was refused: MalformedXml" in lines
+    assert "a token of the app was refused: aud" in lines
+    assert "a token of the app was refused: expired_token exp" in lines
 
 
 async def test_the_log_has_no_query_and_no_secret(tmp_path, caplog):

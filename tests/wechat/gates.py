@@ -44,8 +44,21 @@ def with_value(query: str, name: str, value: str) -> str:
     return urlencode(dict(parse_qsl(query, keep_blank_values=True)) | {name: value}, errors="surrogatepass")
 
 
+REASONS = {
+    "signature",
+    "timestamp outside the window",
+    "no timestamp",
+    "no query",
+    "a parameter is missing",
+    "a parameter comes twice",
+    "clear fields beside Encrypt",
+    "DecryptionFailed",
+    "MalformedXml",
+}
+
+
 def refused(gate: Gate, query: str, body: bytes, now: float = NOW) -> None:
     with pytest.raises(Refused) as caught:
         gate.open(query, body, now)
     assert caught.type is Refused
-    assert str(caught.value) == "", "which check failed is told to nobody"
+    assert str(caught.value) in REASONS, "the log is told in words of ours"
