@@ -255,6 +255,11 @@ def _warnings(settings: Settings) -> Iterator[str]:
         )
     if settings.server.base_url.startswith("http://") and not is_loopback_url(settings.server.base_url):
         yield "server.base_url is http: cookies and logins can be read on the way. Use https."
+    called = {"app.jwks_url": settings.app.jwks_url, "wechat.forward_url": wechat.forward_url}
+    called |= {f"sites: {site.id}: webhook_url": site.webhook_url for site in settings.sites}
+    for name, url in called.items():
+        if url.startswith("http://") and not is_loopback_url(url):
+            yield f"{name} is http: what goes there can be read and changed on the way. Use https."
     for site in settings.sites:
         if any(uri.startswith("http://") and not is_loopback_url(uri) for uri in site.redirect_uris):
             yield f"sites: {site.id} has a redirect address with http: its logins can be read on the way."

@@ -45,6 +45,9 @@ def test_two_sites_with_one_id(tmp_path):
     assert fault == "sites: a is the id of more than one site"
 
 
+HOOKED = {"name": "A", "secret": "s" * 32, "webhook_secret": f"whsec_{'A' * 32}"}
+
+
 # --- warnings ---------------------------------------------------------------------------------------------
 
 
@@ -57,6 +60,18 @@ def test_two_sites_with_one_id(tmp_path):
         ({"server": {"base_url": "http://a.example"}}, ["server.base_url is http", "no login method"]),
         ({"server": {"base_url": "https://a.example"}}, ["no login method"]),
         ({"server": {"base_url": "http://127.0.0.1:8888"}}, ["no login method"]),
+        (
+            {
+                "wechat": {**FULL, "confirm": "always", "forward_url": "http://10.0.0.1/push"},
+                "app": {"issuer": "a", "jwks_url": "http://a.example/jwks"},
+                "sites": [
+                    {**HOOKED, "id": "shop", "webhook_url": "http://shop.example/hook"},
+                    {**HOOKED, "id": "here", "webhook_url": "http://127.0.0.1:9000/hook"},
+                    {**HOOKED, "id": "safe", "webhook_url": "https://safe.example/hook"},
+                ],
+            },
+            ["app.jwks_url is http", "wechat.forward_url is http", "sites: shop: webhook_url is http"],
+        ),
     ],
     ids=str,
 )
