@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from joserfc._rfc7518.rsa_key import RSABinding
 from joserfc.jwk import RSAKey
 
 from oidc import keys
@@ -34,6 +36,10 @@ __all__ = [
     "redis_address",
     "redis_url",
 ]
+
+# A busy machine makes an example slow, never wrong.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _LOUD = logging.WARNING
 RSA_KEYS = 4
@@ -78,8 +84,18 @@ def _few_rsa_keys() -> Iterator[None]:
         made.insert(0, real(algorithm, "") if len(made) < RSA_KEYS else made.pop())
         return RSAKey.import_key({**made[0].as_dict(private=True), "kid": key_id})
 
+    loaded: dict[tuple[str | None, ...], Any] = {}
+
+    def load(values: dict[str, str], real: Callable[..., Any] = RSABinding.import_private_key) -> Any:
+        """Whether the factors are primes is asked once of each key."""
+        numbers = tuple(values.get(name) for name in ("n", "e", "d", "p", "q", "dp", "dq", "qi"))
+        if numbers not in loaded:
+            loaded[numbers] = real(values)
+        return loaded[numbers]
+
     with pytest.MonkeyPatch.context() as patching:
         patching.setattr(keys, "new_key", new_key)
+        patching.setattr(RSABinding, "import_private_key", load)
         yield
 
 
