@@ -11,8 +11,9 @@ import copy
 import hashlib
 import json
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from joserfc import jws, jwt
@@ -26,6 +27,7 @@ MAX_SUBJECT = 128
 MIN_SECRET_BYTES = 32
 MIN_RSA_BITS = 2048
 MAX_NAME = 64
+MAX_REMEMBERED = 1000  # tokens; the oldest goes
 JOINERS = "\u200c\u200d"  # in Persian names and in emoji of several parts
 
 Keys: TypeAlias = "Key | KeySet"
@@ -78,6 +80,7 @@ class Claims:
     id: str
     name: str = ""
     picture: str = ""
+    ends_at: float = field(default=0.0, compare=False)  # the token; Unix seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,32 @@ def verify(token: str, keys: Keys, policy: Policy, now: float) -> Claims:
     subject = claims["sub"]
     if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT or not subject.isprintable():
         raise TokenRefused("sub")
-    return Claims(subject, _id(token, claims), _text(claims, "name")[:MAX_NAME], _text(claims, "picture"))
+    name, picture = _text(claims, "name")[:MAX_NAME], _text(claims, "picture")
+    return Claims(subject, _id(token, claims), name, picture, claims["exp"])
+
+
+class Verifier:
+    """`verify`, which remembers: an app shows its token when it scans, and again when it confirms.
+
+    By the same keys nothing becomes wrong with a token until its end, and only its digest is kept.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._found: OrderedDict[bytes, tuple[Claims, Keys, float]] = OrderedDict()
+
+    def verify(self, token: str, keys: Keys, now: float) -> Claims:
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        if digest in self._found:
+            claims, used, at = self._found[digest]
+            if used is keys and at <= now < claims.ends_at:
+                return claims
+        claims = verify(token, keys, self._policy, now)
+        self._found[digest] = claims, keys, now
+        self._found.move_to_end(digest)
+        if len(self._found) > MAX_REMEMBERED:
+            self._found.popitem(last=False)
+        return claims
 
 
 def key_id(token: str) -> str | None:

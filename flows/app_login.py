@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from app.keys import KeysUnavailable, RemoteKeys
-from app.token import Claims, Keys, Policy, TokenRefused, key_id, verify
+from app.token import Claims, Keys, Policy, TokenRefused, Verifier, key_id
 from errors import Forbidden, LoginRefused, MethodUnavailable, SaomaError, TicketUnknown, Unauthenticated
 from flows.context import Context
 from flows.limits import give_back, take
@@ -66,17 +66,17 @@ class AppLogin:
 
     def __init__(self, context: Context, trusted: Sequence[tuple[Policy, Keys | RemoteKeys]]) -> None:
         self._context = context
-        self._trusted = trusted
+        self._trusted = [(Verifier(policy), keys) for policy, keys in trusted]
         self._calls = Rate.per_minute("app-calls", context.settings.limits.app_calls_per_person)
 
     async def person(self, token: str) -> Claims:
         """Who the token says is scanning. Raises Unauthenticated, MethodUnavailable, TooManyRequests."""
         refusal: SaomaError = Unauthenticated("The app's token is not valid.")
         reasons = []
-        for policy, keys in self._trusted:
+        for verifier, keys in self._trusted:
             try:
                 known = await keys.get(key_id(token)) if isinstance(keys, RemoteKeys) else keys
-                claims = verify(token, known, policy, self._context.now())
+                claims = verifier.verify(token, known, self._context.now())
             except TokenRefused as refused:
                 reasons.append(str(refused))
             except KeysUnavailable:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 
+import app.token
 from app.token import (
     LEEWAY,
     MAX_BYTES,
@@ -22,6 +23,7 @@ from app.token import (
     Claims,
     Policy,
     TokenRefused,
+    Verifier,
     algorithms_of,
     import_key,
     key_id,
@@ -313,6 +315,74 @@ def test_another_signature_makes_no_other_token():
     order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
     twin = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
     assert checked(f"{signing}.{encoded(twin)}", backend) == checked(token, backend)
+
+
+# What is remembered of a token that was good.
+
+
+class Remembering:
+    """A verifier, and how often it really looked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.key = import_key(SECRET)
+        self.looks = 0
+        self._verifier = Verifier(Policy(ISSUER, AUDIENCE, algorithms_of(self.key)))
+        monkeypatch.setattr(app.token, "verify", self._looked)
+
+    def _looked(self, *arguments: Any) -> Claims:
+        self.looks += 1
+        return verify(*arguments)
+
+    def verify(self, token: str, now: float = NOW) -> Claims:
+        return self._verifier.verify(token, self.key, now)
+
+
+def test_a_token_is_looked_at_once(monkeypatch):
+    verifier, one, two = Remembering(monkeypatch), HS256.token(), HS256.token(jti="2")
+    assert verifier.verify(one) == verifier.verify(one, NOW + 59) == checked(one)
+    assert verifier.looks == 1
+    assert verifier.verify(two) == checked(two)
+    assert verifier.looks == 2
+
+
+def test_what_is_remembered_ends_with_the_token(monkeypatch):
+    verifier, token = Remembering(monkeypatch), HS256.token(exp=SECOND + 60)
+    verifier.verify(token)
+    verifier.verify(token, NOW + 60)  # within the leeway, which is a matter of the real look
+    assert verifier.looks == 2
+    with pytest.raises(TokenRefused):
+        verifier.verify(token, NOW + 60 + LEEWAY)
+    with pytest.raises(TokenRefused):
+        verifier.verify(token, NOW - LEEWAY - 1)  # before what is remembered: a clock was set back
+
+
+def test_what_is_remembered_is_of_the_same_keys(monkeypatch):
+    verifier, token = Remembering(monkeypatch), HS256.token()
+    verifier.verify(token)
+    verifier.key = import_key("another secret that has all of its 32 bytes")
+    with pytest.raises(TokenRefused):
+        verifier.verify(token)
+
+
+def test_what_is_refused_is_not_remembered(monkeypatch):
+    verifier, token = Remembering(monkeypatch), HS256.token()
+    for _ in range(2):
+        with pytest.raises(TokenRefused):
+            verifier.verify(f"{token[:-4]}AAAA")
+    assert verifier.looks == 2
+    verifier.verify(token)
+    with pytest.raises(TokenRefused):
+        verifier.verify(f"{token[:-4]}AAAA")
+
+
+def test_few_tokens_are_remembered(monkeypatch):
+    monkeypatch.setattr(app.token, "MAX_REMEMBERED", 2)
+    verifier, tokens = Remembering(monkeypatch), [HS256.token(jti=f"{number}") for number in range(3)]
+    for token in [*tokens, tokens[2], tokens[1]]:
+        verifier.verify(token)
+    assert verifier.looks == 3
+    verifier.verify(tokens[0])
+    assert verifier.looks == 4
 
 
 def test_key_id_is_what_the_header_names():
