@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 
@@ -61,6 +60,7 @@ from metrics import Metrics
 from storage import redis, redis_rates
 from storage.base import Storage
 from storage.rates import LocalRates, Rates
+from storage.redis_client import Client
 from storage.ringing import RingingStorage
 from storage.shared import LocalShared, Shared
 from storage.split import SplitStorage
@@ -347,7 +347,7 @@ class Backing:
     broker: Broker
     shared: Shared
     rates: Rates
-    redis: Redis | None = None
+    redis: Client | None = None
 
     async def close(self) -> None:
         if isinstance(self.broker, RedisBroker):

@@ -10,14 +10,16 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine
+from functools import partial
+from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 import background
 from broker import base
 from broker.base import Wake
 from broker.local import LocalBroker
+from storage.redis_client import Client
 
 CHANNEL = "saoma:changed"
 LOOK_AGAIN_SECONDS = 2.0  # between two looks of everybody while Redis is away
@@ -29,7 +31,7 @@ log = logging.getLogger("saoma.broker")
 
 
 class RedisBroker(base.Broker):
-    def __init__(self, client: Redis, node: str) -> None:
+    def __init__(self, client: Client, node: str) -> None:
         """`node` names this process among its like; what it says itself it need not hear."""
         self._client = client
         self._node = node
@@ -37,11 +39,13 @@ class RedisBroker(base.Broker):
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
         self._away = False
+        self._stopped = False
 
     def start(self) -> None:
         self._later(self._listen())
 
     async def stop(self) -> None:
+        self._stopped = True
         await background.end(self._tasks)
 
     def subscribe(self, ticket_id: str, wake: Wake) -> None:
@@ -52,10 +56,7 @@ class RedisBroker(base.Broker):
 
     async def publish(self, ticket_id: str) -> None:
         await self._local.publish(ticket_id)  # our own need no Redis
-        try:
-            await self._client.publish(CHANNEL, f"{self._node} {ticket_id}")
-        except (RedisError, OSError):
-            self._later(self._publish_later(ticket_id))
+        self._tell(ticket_id).add_done_callback(partial(self._told, ticket_id))
 
     @property
     def waiting(self) -> int:
@@ -65,11 +66,18 @@ class RedisBroker(base.Broker):
     def tickets(self) -> int:
         return self._local.tickets
 
+    def _tell(self, ticket_id: str) -> asyncio.Future[Any]:
+        return self._client.ask("PUBLISH", CHANNEL, f"{self._node} {ticket_id}")
+
+    def _told(self, ticket_id: str, telling: asyncio.Future[Any]) -> None:
+        if telling.exception() is not None and not self._stopped:
+            self._later(self._publish_later(ticket_id))
+
     async def _publish_later(self, ticket_id: str) -> None:
         for _ in range(PUBLISH_TRIES):
             await asyncio.sleep(RECONNECT_SECONDS)
             try:
-                await self._client.publish(CHANNEL, f"{self._node} {ticket_id}")
+                await self._tell(ticket_id)
             except (RedisError, OSError):
                 continue
             return

@@ -11,14 +11,15 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
+from redis.asyncio import BlockingConnectionPool, SSLConnection
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from errors import StoreUnavailable, TicketUnknown
 from storage import base, codec
+from storage.redis_client import Client, Script
 from storage.shared import Shared
 from tickets import State, Ticket
 
@@ -38,7 +39,7 @@ log = logging.getLogger("saoma.storage")
 
 # The ticket if it still is what was read ('': not there), together with the list of its person's tickets:
 # one round trip. The list lives as long as the longest-lived of them.
-_SWAP = """
+_SWAP = Script("""
 local current = redis.call('GET', KEYS[1])
 if (current or '') ~= ARGV[1] then return {0, current} end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -47,10 +48,10 @@ if #KEYS == 2 then
     if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[2], ARGV[3]) end
 end
 return {1, false}
-"""
+""")
 
 
-def connect(url: str) -> Redis:
+def connect(url: str) -> Client:
     """A client with a pool of its own. Raises StoreUnavailable for an address that cannot be understood."""
     try:
         pool = BlockingConnectionPool.from_url(
@@ -68,10 +69,10 @@ def connect(url: str) -> Redis:
     except Exception:  # of many kinds: the address's options go deep into the library
         # What the library says may quote the address, and with it the password.
         raise StoreUnavailable("redis.url is no address that Redis's client understands.") from None
-    return Redis.from_pool(pool)
+    return cast(Client, Client.from_pool(pool))
 
 
-async def faults(client: Redis) -> list[str]:
+async def faults(client: Client) -> list[str]:
     """What is set so that Redis may lose tickets. Raises StoreUnavailable."""
     try:
         persistence, memory = await client.info("persistence"), await client.info("memory")
@@ -94,11 +95,10 @@ async def faults(client: Redis) -> list[str]:
 class RedisTickets(base.Tickets):
     """For one piece of work: what `get` read is what `update` starts from."""
 
-    def __init__(self, client: Redis, ids_of: Callable[[str], Awaitable[Sequence[str]]]) -> None:
+    def __init__(self, client: Client, ids_of: Callable[[str], Awaitable[Sequence[str]]]) -> None:
         """`ids_of` gives a person's id and the ids merged into it."""
         self._client = client
         self._ids_of = ids_of
-        self._swap = client.register_script(_SWAP)
         self._read: dict[str, bytes] = {}
 
     async def create(self, ticket: Ticket) -> None:
@@ -107,19 +107,19 @@ class RedisTickets(base.Tickets):
             raise ValueError("the id is taken")
 
     async def get(self, ticket_id: str, *, now: float) -> Ticket | None:
-        raw = await _answered(self._client.get(_key(ticket_id)))
+        raw = await _answered(self._client.ask("GET", _key(ticket_id)))
         return self._alive(ticket_id, raw, now)
 
     async def get_many(self, ticket_ids: Iterable[str], *, now: float) -> dict[str, Ticket]:
         ids = list(ticket_ids)
-        raws = await _answered(self._client.mget([_key(ticket_id) for ticket_id in ids])) if ids else []
+        raws = await _answered(self._client.ask("MGET", *map(_key, ids))) if ids else []
         found = {known: self._alive(known, raw, now) for known, raw in zip(ids, raws, strict=True)}
         return {known: ticket for known, ticket in found.items() if ticket is not None}
 
     async def update(self, ticket_id: str, change: Callable[[Ticket], Ticket], *, now: float) -> Ticket:
         raw = self._read.get(ticket_id)
         if raw is None:
-            raw = await _answered(self._client.get(_key(ticket_id)))
+            raw = await _answered(self._client.ask("GET", _key(ticket_id)))
         for _ in range(MAX_TRIES):
             ticket = self._alive(ticket_id, raw, now)
             if ticket is None or raw is None:
@@ -139,17 +139,17 @@ class RedisTickets(base.Tickets):
         ids = await self._ids_of(user_id)
         if not ids:
             return []
-        members = await _answered(self._client.sunion([_user_key(one) for one in ids]))
-        tickets = [await self.get(member.decode("utf-8"), now=now) for member in members]
-        waiting = (State.SCANNED, State.CONFIRMED)
-        return [ticket for ticket in tickets if ticket is not None and ticket.state in waiting]
+        members = await _answered(self._client.ask("SUNION", *map(_user_key, ids)))
+        found = await self.get_many((member.decode("utf-8") for member in members), now=now)
+        return [ticket for ticket in found.values() if ticket.state in (State.SCANNED, State.CONFIRMED)]
 
     async def _swapped(self, former: bytes, ticket: Ticket, now: float) -> tuple[bool, bytes | None]:
         """Puts `ticket` in the place of `former`: whether that was there, and what is there now."""
         fresh = _encode(ticket)
         keys = [_key(ticket.id)] + ([_user_key(ticket.user_id)] if ticket.user_id else [])
         life = int((ticket.expires_at + SLACK_SECONDS - now) * 1000)  # more than 0: it was alive at `now`
-        done, current = await _answered(self._swap(keys=keys, args=[former, fresh, life, ticket.id]))
+        arguments = (former, fresh, life, ticket.id)
+        done, current = await _answered(self._client.run(_SWAP, keys, arguments))
         return (True, fresh) if done else (False, current)
 
     def _alive(self, ticket_id: str, raw: bytes | None, now: float) -> Ticket | None:
@@ -203,7 +203,7 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL
 
 
 class RedisShared(Shared):
-    def __init__(self, client: Redis, node: str, account: str = "") -> None:
+    def __init__(self, client: Client, node: str, account: str = "") -> None:
         """`node` names this process among its like; what it shares is for one `account` of WeChat's alone."""
         self._client = client
         self._node = node
@@ -250,7 +250,7 @@ class _Marks:
     an answer to a question that was on its way already might be older than theirs.
     """
 
-    def __init__(self, client: Redis, key: str) -> None:
+    def __init__(self, client: Client, key: str) -> None:
         self._client = client
         self._key = key
         self._asking: list[tuple[Sequence[str], asyncio.Future[list[str]]]] = []
@@ -268,7 +268,9 @@ class _Marks:
             raise StoreUnavailable from error
 
     async def renew(self, names: Iterable[str]) -> None:
-        await _answered(self._client.hset(self._key, mapping=dict.fromkeys(names, _new_mark())))
+        mark = _new_mark()
+        fields = [part for name in dict.fromkeys(names) for part in (name, mark)]
+        await _answered(self._client.ask("HSET", self._key, *fields))
 
     async def _answer(self) -> None:
         try:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from storage.rates import LocalRates, Rate, Rates
 from storage.redis import PREFIX
+from storage.redis_client import Client, Script
 
 # Whoever is counted has the node's own count to go by, and does not wait for a Redis that hangs.
 ANSWER_SECONDS = 0.5
@@ -34,48 +33,45 @@ local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
 if full > now + all + 1 then full = now end
 """
 _PUT = "redis.call('SET', KEYS[1], string.format('%.3f', full), 'PX', math.ceil(full - now))"
-_TAKE = f"""{_NOW}
+_TAKE = Script(f"""{_NOW}
 full = full + one
 local wait = full - now - all
 if wait > 0.01 then return math.ceil(wait) end
 {_PUT}
 return 0
-"""
-_GIVE_BACK = f"""{_NOW}
+""")
+_GIVE_BACK = Script(f"""{_NOW}
 full = full - one
 if full > now then {_PUT} else redis.call('DEL', KEYS[1]) end
 return 0
-"""
+""")
 
 
 class RedisRates(Rates):
-    def __init__(self, client: Redis, now: Callable[[], float]) -> None:
+    def __init__(self, client: Client, now: Callable[[], float]) -> None:
         """`now` is for this node's own count, made in any case: a flood goes no further than that."""
         self._own = LocalRates(now)
-        self._take = client.register_script(_TAKE)
-        self._give_back = client.register_script(_GIVE_BACK)
+        self._client = client
         self._away_until: float | None = None  # by the loop's clock
 
     async def take(self, rate: Rate, key: str) -> float:
         if wait := await self._own.take(rate, key):
             return wait
-        return await self._ask(self._take, rate, key) / 1000
+        return await self._ask(_TAKE, rate, key) / 1000
 
     async def give_back(self, rate: Rate, key: str) -> None:
         await self._own.give_back(rate, key)
-        await self._ask(self._give_back, rate, key)
+        await self._ask(_GIVE_BACK, rate, key)
 
-    async def _ask(self, script: Callable[..., Awaitable[Any]], rate: Rate, key: str) -> int:
+    async def _ask(self, script: Script, rate: Rate, key: str) -> int:
         """Milliseconds; 0 from a Redis that does not answer."""
         now = asyncio.get_running_loop().time()
         if self._away_until is not None and now < self._away_until:
             return 0
         one = 1000 / rate.per_second
-        asked = asyncio.ensure_future(script(keys=[self._key(rate, key)], args=[one, one * rate.capacity]))
-        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+        asked = self._client.run(script, [self._key(rate, key)], [one, one * rate.capacity])
         try:
-            # Not cut off: redis-py would drop its connection unclosed.
-            wait = await asyncio.wait_for(asyncio.shield(asked), ANSWER_SECONDS)
+            wait = await asyncio.wait_for(asked, ANSWER_SECONDS)
         except (RedisError, OSError, TimeoutError):
             if self._away_until is None:
                 log.warning("Redis does not answer: each node counts the rates for itself until it does")

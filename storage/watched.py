@@ -9,6 +9,7 @@ it, and none can forget it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
@@ -105,13 +106,9 @@ class WatchedStorage(base.Storage):
         try:
             return await self._storage.transact(watched)
         finally:
-            if touched and not self._shared.renewed_at_once(
-                touched
-            ):  # whatever the outcome: what failed may have happened
-                renewal = asyncio.create_task(self._renew(touched))
-                self._renewals.add(renewal)
-                renewal.add_done_callback(self._renewals.discard)
-                await asyncio.wait({renewal}, timeout=PATIENCE_SECONDS)
+            # Whatever the outcome: what failed may have happened.
+            if touched and not self._shared.renewed_at_once(touched):
+                await self._renew(touched)
 
     async def sweep(self, *, now: float) -> None:
         await self._storage.sweep(now=now)
@@ -124,6 +121,20 @@ class WatchedStorage(base.Storage):
         await self._storage.close()
 
     async def _renew(self, touched: Iterable[str]) -> None:
+        """Returns after PATIENCE_SECONDS at the latest; what has not succeeded then is tried again."""
+        renewed = False
+        try:
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._shared.renew(touched)
+                renewed = True
+        finally:
+            if not renewed:
+                renewal = asyncio.create_task(self._renew_at_last(touched))
+                self._renewals.add(renewal)
+                renewal.add_done_callback(self._renewals.discard)
+
+    async def _renew_at_last(self, touched: Iterable[str]) -> None:
         """Until it has succeeded. Meanwhile the age of what is remembered bounds how wrong it can be."""
         while True:
             try:

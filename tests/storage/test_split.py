@@ -11,6 +11,7 @@ import pytest
 from errors import StoreUnavailable
 from storage import base, mongodb, redis, sqlite
 from storage.base import TIMEOUT_SECONDS, Transaction
+from storage.records import User
 from storage.split import SplitStorage
 from tests.storage.samples import grant, notice, session, signing_key, ticket
 from tickets import Event, Scanner, State, Ticket, advance
@@ -61,6 +62,134 @@ async def test_each_half_in_its_place(redis_url, mongodb_url):
     await client.aclose()
 
 
+class Counting(base.Storage):
+    """A database that counts its transactions; each is done `times` times, the last one counts."""
+
+    def __init__(self, inner: base.Storage, times: int = 1) -> None:
+        self.inner, self.times, self.transactions = inner, times, 0
+
+    async def transact(self, work):
+        self.transactions += 1
+        for _ in range(self.times - 1):
+            await self.inner.transact(work)
+        return await self.inner.transact(work)
+
+    async def sweep(self, *, now: float) -> None: ...
+
+    async def ping(self) -> None: ...
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+async def meet_anna(transaction: Transaction, name: str = "Anna") -> User:
+    return await transaction.users.upsert_identity(
+        "app", name, following=True, event_at=1, new_id=name.lower(), now=1
+    )
+
+
+async def people_of(database: base.Storage) -> int:
+    return await database.transact(lambda transaction: transaction.users.count())
+
+
+@pytest.fixture
+async def counting(redis_url: str, tmp_path) -> AsyncIterator[tuple[SplitStorage, Counting]]:
+    client, database = redis.connect(redis_url), Counting(sqlite.open(tmp_path / "saoma.db"))
+    store = SplitStorage(database, client)
+    yield store, database
+    await store.close()
+    await client.aclose()
+
+
+async def test_what_is_asked_of_the_database_between_two_calls_for_tickets_is_one_transaction(counting):
+    store, database = counting
+    stored: list[int] = []
+
+    async def work(transaction: Transaction) -> str:
+        await transaction.tickets.create(alive())
+        await meet_anna(transaction)
+        await meet_anna(transaction, "Bert")
+        await transaction.tickets.get("ticket", now=time.time())
+        stored.append(await people_of(database.inner))  # by now it is durable
+        await transaction.users.set_blocked("anna", True)
+        user = await transaction.users.get("anna")
+        return f"{user.id} {user.blocked}"
+
+    assert await store.transact(work) == "anna True"
+    assert database.transactions == 2
+    assert stored == [2]
+
+
+async def test_tickets_alone_need_no_database(counting):
+    store, database = counting
+    await store.transact(lambda transaction: transaction.tickets.create(alive()))
+    assert database.transactions == 0
+
+
+async def test_an_error_of_the_work_takes_nothing_back(counting):
+    store, database = counting
+
+    async def work(transaction: Transaction) -> None:
+        await meet_anna(transaction)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.transact(work)
+    assert await people_of(database.inner) == 1
+
+
+async def test_an_error_of_the_database_takes_back_the_calls_before_it(counting):
+    store, database = counting
+
+    async def work(transaction: Transaction) -> None:
+        await meet_anna(transaction)
+        await transaction.tickets.create(alive())
+        await meet_anna(transaction, "Bert")
+        await meet_anna(transaction, "\ud800")
+
+    with pytest.raises(ValueError, match="surrogate"):
+        await store.transact(work)
+    assert await people_of(database.inner) == 1
+
+
+async def test_a_database_that_does_its_transaction_again_is_refused(counting):
+    """The work has gone on meanwhile."""
+    store, database = counting
+    database.times, calls = 2, 0
+
+    async def work(transaction: Transaction) -> None:
+        nonlocal calls
+        calls += 1
+        await meet_anna(transaction)
+        await transaction.tickets.create(alive())
+        calls += 10
+
+    with pytest.raises(StoreUnavailable):
+        await store.transact(work)
+    assert calls == 1
+
+
+async def test_one_that_others_have_failed_beside(redis_url, tmp_path):
+    """SQLite does a group of works again, each for itself, where one of them has failed."""
+    client, database = redis.connect(redis_url), sqlite.open(tmp_path / "saoma.db")
+    store = SplitStorage(database, client)
+
+    async def good(transaction: Transaction) -> str:
+        return (await meet_anna(transaction)).id
+
+    async def bad(transaction: Transaction) -> None:
+        await meet_anna(transaction, "Bert")
+        await meet_anna(transaction, "\ud800")
+
+    outcomes = await asyncio.gather(store.transact(good), store.transact(bad), return_exceptions=True)
+    assert outcomes[0] == "anna" or isinstance(outcomes[0], StoreUnavailable)
+    assert isinstance(outcomes[1], ValueError)
+    assert await people_of(database) == (outcomes[0] == "anna")
+    assert await store.transact(good) == "anna"
+    await store.close()
+    await client.aclose()
+
+
 async def test_tickets_of_a_forgotten_person_can_still_be_taken_back(store):
     async def work(transaction: Transaction) -> list[str]:
         user = await transaction.users.upsert_identity(
@@ -103,6 +232,7 @@ async def test_many_slow_calls_together_keep_to_the_time(redis_url, tmp_path):
     async def work(transaction: Transaction) -> None:
         for _ in range(5):
             await transaction.users.get("anna")
+            await transaction.tickets.get("ticket", now=0)
 
     began = time.perf_counter()
     with pytest.raises(StoreUnavailable):
