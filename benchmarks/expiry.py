@@ -1,8 +1,8 @@
 """Ten thousand pages' tickets expire in the same second: how long all others are kept waiting meanwhile.
 
 A small request is sent every two milliseconds, or as soon as the one before it has been answered; the longest
-that one of them takes is the longest stall of the loop. Each page must be told INVALID and let go. Against bare Tornado,
-which tells all its sockets in one go when it is asked to (`bare_waiting.py`).
+that one of them takes is the longest stall of the loop. Each page must be told INVALID and let go. Against
+bare Tornado, which tells all its sockets in one go when it is asked to (`bare_waiting.py`).
 """
 
 from __future__ import annotations
