@@ -38,10 +38,11 @@ order: $(DEVELOPMENT)
 	SAOMA_ORDERS=all SAOMA_WALKS=$(or $(WALKS),1000000) $(VENV)/bin/python -m pytest -s tests/order/test_walks.py
 
 # Looks for inputs that break a promise, each target for so many seconds, and keeps what goes further; then
-# floods a running server with forgeries.
+# floods a running server with forgeries, and asks the REST part as its description allows and does not.
 fuzz: $(FUZZING)
 	$(VENV)/bin/python -m tests.fuzz $(or $(SECONDS),60) $(TARGETS)
 	SAOMA_HTTP_CASES=$(or $(CASES),20000) $(VENV)/bin/python -m pytest -s tests/fuzz/test_over_http.py
+	SAOMA_OPENAPI_EXAMPLES=$(or $(EXAMPLES),5) $(VENV)/bin/python -m pytest tests/handlers/test_openapi.py
 
 # Others log in while somebody attacks: one attack after the other, each for 20 s, with the figures.
 hostile: $(DEVELOPMENT)

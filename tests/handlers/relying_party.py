@@ -40,6 +40,9 @@ PUBLIC: dict[str, Any] = {
     "redirect_uris": ["https://page.example.com/"],
 }
 SITES = [SITE, OTHER, PUBLIC]
+INVALID_GRANT = (400, "invalid_grant")
+INVALID_CLIENT = (401, "invalid_client")
+INVALID_REQUEST = (400, "invalid_request")
 
 
 class RelyingParty:

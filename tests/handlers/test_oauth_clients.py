@@ -6,12 +6,16 @@ import base64
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from tests.handlers.relying_party import OTHER, PUBLIC, SITE, RelyingParty, told
+from tests.handlers.relying_party import (
+    INVALID_CLIENT,
+    INVALID_REQUEST,
+    OTHER,
+    PUBLIC,
+    SITE,
+    RelyingParty,
+    told,
+)
 from tests.harness import running
-
-INVALID_GRANT = (400, "invalid_grant")
-INVALID_CLIENT = (401, "invalid_client")
-INVALID_REQUEST = (400, "invalid_request")
 
 ODD: dict[str, Any] = {
     **SITE,

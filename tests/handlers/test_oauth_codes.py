@@ -8,11 +8,18 @@ from collections import Counter
 import pytest
 
 from oidc.grant import challenge_of
-from tests.handlers.relying_party import OTHER, PUBLIC, SITE, SITES, RelyingParty, session_of, told
+from tests.handlers.relying_party import (
+    INVALID_GRANT,
+    INVALID_REQUEST,
+    OTHER,
+    PUBLIC,
+    SITE,
+    SITES,
+    RelyingParty,
+    session_of,
+    told,
+)
 from tests.harness import document, running
-
-INVALID_GRANT = (400, "invalid_grant")
-INVALID_REQUEST = (400, "invalid_request")
 
 
 @pytest.fixture

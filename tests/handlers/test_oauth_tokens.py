@@ -10,12 +10,18 @@ import pytest
 
 from oidc.requests import IDENTITIES, SCOPES, UNIONID
 from tests.handlers.programs import basic
-from tests.handlers.relying_party import OTHER, PUBLIC, SITE, SITES, RelyingParty, told
+from tests.handlers.relying_party import (
+    INVALID_CLIENT,
+    INVALID_GRANT,
+    INVALID_REQUEST,
+    OTHER,
+    PUBLIC,
+    SITE,
+    SITES,
+    RelyingParty,
+    told,
+)
 from tests.harness import document, running
-
-INVALID_GRANT = (400, "invalid_grant")
-INVALID_CLIENT = (401, "invalid_client")
-INVALID_REQUEST = (400, "invalid_request")
 
 
 @pytest.fixture

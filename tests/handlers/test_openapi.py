@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -35,6 +36,8 @@ from tests.handlers.described import (
 from tests.handlers.test_app import APP
 from tests.harness import Whole, document, running
 
+# Of each operation; `make fuzz` asks for more.
+EXAMPLES = int(os.environ.get("SAOMA_OPENAPI_EXAMPLES", "2"))
 REST = re.compile(r"/api/v1/|/healthz|/readyz")
 DESCRIBED = openapi.described("https://login.example.com", CookieNames(secure=True))
 
@@ -237,7 +240,7 @@ async def test_the_handlers_do_what_is_described_and_all_of_it(tmp_path, expect_
     }
     async with serving(tmp_path / "all", **everything) as whole:
         situations = Situations(whole, asyncio.get_running_loop())
-        report += await asked(whole, generation={"max-examples": 5}, put=situations)
+        report += await asked(whole, generation={"max-examples": EXAMPLES}, put=situations)
     assert report.requests > 500
     statuses = {
         (operation["operationId"], status)
