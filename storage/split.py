@@ -1,7 +1,7 @@
 """A cluster's store: people, sessions and all that lasts in the database, tickets in Redis.
 
 No transaction spans the two: what a work asks of each takes effect in the order that the work has it in. What
-it asks of the database between two calls for tickets is one transaction there (decision 37).
+it asks of the database between two calls for tickets is one transaction there (decision 38).
 """
 
 from __future__ import annotations
