@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 
 import server
-from storage import marks, rates
+from flows import session_memory
+from storage import marks, rates, sqlite
 
 USED = "used.json"
-FEW = 256
+FEW = 64
 
 
 class _Malloc(ctypes.Structure):
@@ -52,8 +53,8 @@ def main() -> int:
         os.replace(written, settings.with_name(USED))
 
     signal.signal(signal.SIGUSR1, tell)
-    marks.BUCKETS = FEW
-    rates.MAX_KEYS = FEW
+    marks.BUCKETS = rates.MAX_KEYS = FEW
+    session_memory.MAX_REMEMBERED = sqlite.MAX_KNOWN_TICKETS = FEW
     return server.main()
 
 
