@@ -16,7 +16,7 @@ from app.token import Claims, Policy, algorithms_of, import_key
 from errors import LoginRefused, TicketUnknown, TooManyRequests, TransitionRefused, Unauthenticated
 from flows.app_login import AppLogin, HandleWrong, NumberWrong, Scanned
 from flows.tickets import Held, abandon, revoke_pending
-from flows.watch import view
+from flows.watch import INVALID, view
 from storage.records import Profile, User
 from tests.app.keys import AUDIENCE, BACKENDS, ISSUER, SECRET, claims_now
 from tests.flows.world import World, made
@@ -370,6 +370,7 @@ async def test_the_number_on_the_page_confirms_and_no_other(matching):
     held, handle = await guesses(matching, 0)
     number = await shown_number(matching, held)
     assert 10 <= number <= 99
+    assert await view(matching.world.context, held.ticket.id, "") == INVALID, "nobody else is shown it"
     for given, left in ((None, 3), (number - 1, 2), (None, 2), (-number, 1)):
         with pytest.raises(NumberWrong) as caught:
             await matching.phone().confirm(held, handle, given)

@@ -105,7 +105,7 @@ async def test_wrong_and_missing_numbers(whole):
             assert await shown(browser, ticket) == number, "it stays the same"
         status, problem = await confirm(whole, ticket, handle=handle, number=-(2**70))
         assert (status, problem["code"], problem["tries_left"]) == (403, "number_wrong", 0)
-        assert json.loads(await socket.read_message())["state"] == "CANCELLED"
+        assert json.loads(await asyncio.wait_for(socket.read_message(), 30))["state"] == "CANCELLED"
     status, problem = await confirm(whole, ticket, handle=handle, number=number)
     assert (status, problem["code"]) == (409, "transition_refused")
     assert (await browser.exchange(ticket)).code == 409
