@@ -31,7 +31,7 @@ CROWD = 500 if LONG else 50
 SLOW = ("-c", "1000", "-r", "500") if LONG else ("-c", "100", "-r", "100")
 WAITING = 100 if LONG else 10  # pages that were there before
 # So that a short flood on a busy machine comes to its limits too.
-LIMITS = {} if LONG else {"tickets_per_address": 10, "tickets_per_node": 5}
+LIMITS = {} if LONG else {"tickets_per_address": 10, "tickets_per_node": 10}
 P99 = 0.5
 ROOM = 100 * 1024  # kB more than before, with 5,000 connections held
 
