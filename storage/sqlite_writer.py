@@ -102,6 +102,7 @@ class Writer:
         self._callers = threading.local()  # each thread's one
         self._jobs: queue.SimpleQueue[Sequence[_Asked] | None] = queue.SimpleQueue()
         self._asides: collections.deque[_AsideJob] = collections.deque()
+        self._stands_aside = False  # work is between two of its steps
         self._closed = False
         self._ended = False  # known to the thread alone
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
@@ -171,11 +172,13 @@ class Writer:
             self._deliver(group)
 
     def _stand_aside(self, job: _AsideJob) -> None:
+        self._stands_aside = True
         try:
             self._see_that_it_goes_on()
             job.result = job.work(self._meanwhile)
         except BaseException as error:  # whatever it is, the thread goes on
             job.error = error
+        self._stands_aside = False
         self._deliver([job])
 
     def _meanwhile(self) -> None:
@@ -189,7 +192,8 @@ class Writer:
 
     def _commit(self, group: list[_Job]) -> None:
         try:
-            if not self._commit_as_one(group):
+            # A copy begins anew at each roll-back.
+            if self._stands_aside or not self._commit_as_one(group):
                 self._commit_each_for_itself(group)
         except sqlite3.Error as error:
             log.error("the database refused a transaction: %s", error)
