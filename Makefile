@@ -5,7 +5,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 FUZZING := $(VENV)/.fuzzing
 # How many files of tests run at a time.
-WORKERS ?= 3
+WORKERS ?= 2
 
 .PHONY: env run test torture soak order fuzz hostile bench lint lock format diagram picture
 

@@ -127,7 +127,7 @@ async def test_unanswered_pushes_come_three_times_unchanged(emulator: Emulator, 
 async def test_redelivery_ends_with_the_first_valid_answer(emulator: Emulator, callback: Callback) -> None:
     answers: list[bytes | None] = [None, SUCCESS, None]
     callback.answer = lambda delivery: answers.pop(0)
-    emulator.courier.timeout = 0.3
+    emulator.courier.timeout = 1.0
     outcome = await emulator.courier.deliver(someone(emulator), TEXT)
     assert outcome.accepted
     assert len(outcome.attempts) == 2

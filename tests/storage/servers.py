@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -107,6 +108,20 @@ class RedisServer(MongodbServer):
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._port}/0"
+
+    def start(self) -> None:
+        """As above; returns when it has read what it had stored."""
+        super().start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if time.monotonic() > deadline:
+                raise RuntimeError("Redis does not answer")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self._port), timeout=START_SECONDS) as asking:
+            asking.sendall(b"PING\r\n")
+            return asking.recv(5) == b"+PONG"
 
 
 def find_command() -> Command:
