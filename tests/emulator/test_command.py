@@ -25,7 +25,7 @@ ARGUMENTS = [
 
 
 async def test_it_prints_its_address_and_serves() -> None:
-    app = ["--app-server", "http://saoma.test/", "--app-issuer", "x", "--app-key", secrets.token_urlsafe(32)]
+    app = ["--app-server", "http://saoma.test/", "--app-issuer", "x", "--app-key", secrets.token_hex(32)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "emulator", *ARGUMENTS, "--encoding-aes-key", KEY, *app),
