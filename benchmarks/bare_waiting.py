@@ -54,6 +54,10 @@ class Socket(_Headers, WebSocketHandler):
 
 
 class Poll(_Headers):
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+
     async def get(self, ticket: str) -> None:
         told = _polls[ticket] = asyncio.get_running_loop().create_future()
         message = await told

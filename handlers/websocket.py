@@ -83,6 +83,11 @@ class TicketSocket(WebSocketHandler, ApiHandler):
     def limits(self) -> Limits:
         return self.context.settings.limits
 
+    def set_policy(self) -> None:
+        """Of a refusal alone: a socket shows nothing, and its headers stay in memory."""
+        if self.get_status() >= 400:
+            super().set_policy()
+
     def check_origin(self, origin: str) -> bool:
         return True  # has been checked in `get`
 

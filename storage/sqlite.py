@@ -24,7 +24,7 @@ from storage.sqlite_sites import Grants, Outbox, SigningKeys
 from storage.sqlite_writer import Writer
 from tickets import State, Ticket
 
-MAX_KNOWN_TICKETS = 16_384  # remembered: as many as can wait in one process, some 1 kB each
+MAX_KNOWN_TICKETS = 4_096  # remembered, some 1 kB each
 
 _EXPIRING = (
     "tickets",
