@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
-from functools import partial
 from typing import Any, cast
 
 from tornado.http1connection import HTTP1ServerConnection
@@ -18,6 +17,7 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
+from tornado.iostream import IOStream
 from tornado.web import Application, RequestHandler
 
 from connections import HeaderTimeouts
@@ -55,20 +55,22 @@ class Changes(HTTPServerConnectionDelegate):
         if server_conn not in self._open:
             self._open.add(server_conn)
             self._silent.add(server_conn)
-        stream = cast(HTTP1ServerConnection, server_conn).stream
-        self._headers.start(stream)
+        self._headers.start(_stream_of(server_conn))
+        inner = self._application.start_request(server_conn, request_conn)
+        return _Request(inner, self, server_conn, request_conn)
 
-        def read(changing: bool) -> None:
-            self._silent.discard(server_conn)
-            if changing:
-                self._running.add(request_conn)
-            self._moved.set()
+    def headers_have_come(self, server_conn: object) -> None:
+        self._headers.stop(_stream_of(server_conn))
 
-        request = self._application.start_request(server_conn, request_conn)
-        return _Request(request, partial(self._headers.stop, stream), read)
+    def has_come_whole(self, server_conn: object, request_conn: object, changing: bool) -> None:
+        """`changing`: the request may change something."""
+        self._silent.discard(server_conn)
+        if changing:
+            self._running.add(request_conn)
+        self._moved.set()
 
     def on_close(self, server_conn: object) -> None:
-        self._headers.stop(cast(HTTP1ServerConnection, server_conn).stream)
+        self._headers.stop(_stream_of(server_conn))
         self._open.discard(server_conn)
         self._silent.discard(server_conn)
         self._moved.set()
@@ -100,22 +102,28 @@ class Changes(HTTPServerConnectionDelegate):
         self._log(handler)
 
 
+def _stream_of(server_conn: object) -> IOStream:
+    return cast(HTTP1ServerConnection, server_conn).stream
+
+
 class _Request(HTTPMessageDelegate):
+    """Small, for one stays in memory with each long poll."""
+
+    __slots__ = ("_changes", "_changing", "_inner", "_request_conn", "_server_conn")
+
     def __init__(
-        self, inner: HTTPMessageDelegate, begun: Callable[[], None], read: Callable[[bool], None]
+        self, inner: HTTPMessageDelegate, changes: Changes, server_conn: object, request_conn: object
     ) -> None:
-        """`begun` is called when its headers have come, `read` when it has come whole, with whether it may
-        change something.
-        """
         self._inner = inner
-        self._begun = begun
-        self._read = read
+        self._changes = changes
+        self._server_conn = server_conn
+        self._request_conn = request_conn
         self._changing = True
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        self._begun()
+        self._changes.headers_have_come(self._server_conn)
         if isinstance(start_line, RequestStartLine):
             self._changing = start_line.method not in ("GET", "HEAD")
         return self._inner.headers_received(start_line, headers)
@@ -124,7 +132,7 @@ class _Request(HTTPMessageDelegate):
         return self._inner.data_received(chunk)
 
     def finish(self) -> None:
-        self._read(self._changing)
+        self._changes.has_come_whole(self._server_conn, self._request_conn, self._changing)
         self._inner.finish()
 
     def on_connection_close(self) -> None:
