@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import server
+from app import token
 from flows import session_memory
 from storage import marks, rates, sqlite
 
@@ -54,7 +55,7 @@ def main() -> int:
 
     signal.signal(signal.SIGUSR1, tell)
     marks.BUCKETS = rates.MAX_KEYS = FEW
-    session_memory.MAX_REMEMBERED = sqlite.MAX_KNOWN_TICKETS = FEW
+    session_memory.MAX_REMEMBERED = sqlite.MAX_KNOWN_TICKETS = token.MAX_REMEMBERED = FEW
     return server.main()
 
 
