@@ -90,7 +90,7 @@ class _AsideJob(_Asked):
 
 class Writer:
     def __init__(
-        self, connection: sqlite3.Connection, timeout: float, taken_back: Callable[[], None] = lambda: None
+        self, connection: sqlite3.Connection, timeout: float, taken_back: Callable[[], None]
     ) -> None:
         """`timeout`: seconds after which whoever has submitted work is told that the store is away.
 

@@ -5,7 +5,8 @@ import pytest
 import pytest_asyncio
 
 from emulator import Emulator, Platform
-from tests.emulator.server import Callback, Clock, account
+from tests.clock import Clock
+from tests.emulator.server import Callback, account
 from wechat.callback import Mode
 
 

@@ -38,16 +38,6 @@ def code(platform: Platform, scene: str = "scene-1", seconds: int = 60) -> str:
     return url
 
 
-class Clock:
-    """Time that passes when told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @dataclass(frozen=True)
 class Received:
     query: str

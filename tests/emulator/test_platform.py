@@ -7,7 +7,8 @@ import pytest
 from emulator import ApiError, Disclosure, Platform
 from emulator.people import openid_of
 from emulator.platform import QRCODE_CREATE
-from tests.emulator.server import APPID, Clock
+from tests.clock import Clock
+from tests.emulator.server import APPID
 
 
 def request(action: str = "QR_STR_SCENE", scene: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import pytest
 
 from emulator import ApiError, Platform
 from emulator.platform import FORCED_REFRESHES_A_DAY
-from tests.emulator.server import APPID, SECRET, Clock
+from tests.clock import Clock
+from tests.emulator.server import APPID, SECRET
 
 GRANT = "client_credential"
 

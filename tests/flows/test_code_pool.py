@@ -18,7 +18,8 @@ from errors import MethodUnavailable
 from flows import code_pool
 from flows.code_pool import CodePool, NoCodeReady
 from storage.shared import LocalShared
-from tests.flows.world import Clock, until
+from tests.clock import Clock
+from tests.flows.world import until
 from tests.harness import new_account
 from wechat import client
 from wechat.client import WechatClient

@@ -11,7 +11,8 @@ import pytest
 from errors import StoreUnavailable
 from flows.deliveries import Posted
 from storage.base import Storage
-from tests.flows.world import START, Delegating, World, made
+from tests.clock import START
+from tests.flows.world import Delegating, World, made
 from tickets import State
 from wechat.callback import Mode, Refused
 

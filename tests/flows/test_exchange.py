@@ -11,7 +11,8 @@ from errors import LoginRefused, TicketUnknown, TransitionRefused
 from flows import sessions
 from flows.exchange import exchange
 from flows.tickets import abandon
-from tests.flows.world import START, World, made
+from tests.clock import START
+from tests.flows.world import World, made
 from tickets import State, hash_secret
 
 

@@ -10,7 +10,8 @@ import pytest
 from errors import TransitionRefused
 from flows import sessions
 from storage.records import Profile
-from tests.flows.world import START, World, made
+from tests.clock import START
+from tests.flows.world import World, made
 from tickets import State
 
 

@@ -9,7 +9,8 @@ import pytest
 from errors import BadRequest
 from flows import sessions
 from flows.sessions import TOUCH_SHARE, choose_name, current
-from tests.flows.world import START, Delegating, World, made
+from tests.clock import START
+from tests.flows.world import Delegating, World, made
 
 DAY = 86_400.0
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flows.sweeper import TRUSTED_AFTER, Sweeper
-from tests.flows.world import Clock, World
+from tests.clock import Clock
+from tests.flows.world import World
 
 HOUR = 3600.0
 

@@ -9,7 +9,8 @@ import pytest
 from errors import BadRequest, MethodUnavailable, TicketUnknown, TooManyRequests, TransitionRefused
 from flows.code_pool import NoCodeReady, PooledCode
 from flows.tickets import TicketDesk, Wish, abandon, look
-from tests.flows.world import START, World, made
+from tests.clock import START
+from tests.flows.world import World, made
 from tickets import Device, State, hash_secret
 
 WISH = Wish("wechat", "browser", "", "en", Device("Chrome", "Windows", "203.0.113.5"))

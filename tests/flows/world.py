@@ -27,6 +27,7 @@ from storage import sqlite
 from storage.base import Storage, Transaction
 from storage.rates import LocalRates
 from storage.records import Login, Session, User
+from tests.clock import Clock
 from tests.harness import new_account, settings_for
 from tickets import Device, Ticket, hash_secret
 from translations import Catalogues
@@ -34,22 +35,8 @@ from wechat.callback import Gate, Mode
 from wechat.crypto import MessageCrypto
 from wechat.xml import Writable, parse, text_of
 
-START = 1_800_000_000.0
 ROOT = Path(__file__).parent.parent.parent
 CATALOGUES = Catalogues.load(ROOT / "locale")
-
-
-class Clock:
-    """Time that passes when told to."""
-
-    def __init__(self) -> None:
-        self.seconds = START
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def pass_(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 class Wanted:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.app.keys import ISSUER, SECRET
+from tests.clock import Clock
 from tests.flows.announcements.told import LOGS_OUT, SHOP
-from tests.flows.world import Clock, World, made
+from tests.flows.world import World, made
 
 
 @pytest.fixture(autouse=True)

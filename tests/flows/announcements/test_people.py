@@ -14,8 +14,9 @@ from flows import people, sessions
 from flows.app_login import AppLogin
 from flows.profiles import ProfileFetcher
 from tests.app.keys import AUDIENCE, BACKENDS, ISSUER, SECRET, claims_now
+from tests.clock import START
 from tests.flows.announcements.told import events, last, so_far, told
-from tests.flows.world import ROOT, START, World
+from tests.flows.world import ROOT, World
 from wechat.api import Follower
 
 FOLLOWER = 1

@@ -9,19 +9,7 @@ import pytest
 from emulator.platform import STABLE_TOKEN, TOKEN
 from wechat.client import WechatClient
 
-START = 1_800_000_000.0
 CANARY = "canarySecret0123456789"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = START
-
-    def __call__(self) -> float:
-        return self.seconds
-
-    def pass_(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 Make = Callable[..., WechatClient]

@@ -9,8 +9,9 @@ import pytest_asyncio
 from tornado.httpclient import AsyncHTTPClient
 
 from emulator import Account, Emulator
+from tests.clock import Clock
 from tests.harness import new_account
-from tests.wechat.client.calling import CANARY, Clock, Make
+from tests.wechat.client.calling import CANARY, Make
 from wechat import client
 from wechat.client import WechatClient
 

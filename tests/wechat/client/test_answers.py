@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 
 from emulator import Emulator
-from tests.wechat.client.calling import START, Clock, Make
+from tests.clock import START, Clock
+from tests.wechat.client.calling import Make
 
 
 async def test_a_follower_as_the_platform_tells(emulator: Emulator, make: Make):

@@ -8,7 +8,8 @@ import pytest
 
 from emulator import Emulator
 from emulator.platform import CALLBACK_IP, QRCODE_CREATE, STABLE_TOKEN, TOKEN
-from tests.wechat.client.calling import BOTH, START, Clock, Make
+from tests.clock import START, Clock
+from tests.wechat.client.calling import BOTH, Make
 from wechat import api, client
 from wechat.api import PlatformError
 

@@ -14,7 +14,8 @@ from tornado.web import Application, RequestHandler
 
 from emulator import Emulator
 from emulator.platform import CALLBACK_IP, QRCODE_CREATE, STABLE_TOKEN, TOKEN, USER_INFO
-from tests.wechat.client.calling import BOTH, CANARY, Clock, Make
+from tests.clock import Clock
+from tests.wechat.client.calling import BOTH, CANARY, Make
 from wechat import api, client
 from wechat.api import PlatformError
 from wechat.client import PlatformUnreachable
